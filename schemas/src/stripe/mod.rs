@@ -1,0 +1,1 @@
+//! How Stripe's JSON is read.
