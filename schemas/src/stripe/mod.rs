@@ -1,1 +1,13 @@
-//! How Stripe's JSON is read.
+//! How Stripe's JSON is read: a total function from the body of any API version to a small set of [`fact::Fact`]s.
+//!
+//! Only this module knows Stripe's field names. A body that cannot be read gives no facts, never an error: it was
+//! kept verbatim, and a better reading is a replay away.
+
+pub mod fact;
+pub mod status;
+pub mod register;
+mod header;
+mod read;
+
+pub use header::{Header, NotAnEvent};
+pub use read::facts;
