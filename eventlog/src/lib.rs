@@ -11,11 +11,16 @@
 //!
 //! This crate does not know what an event means, and never looks into its bytes.
 
-pub mod log;
-pub mod state;
-pub mod memory;
-pub mod sqlite;
-pub mod tail;
-pub mod consumer;
-pub mod verify;
+pub mod checkpoint;
 pub mod conformance;
+pub mod consumer;
+pub mod lease;
+pub mod log;
+pub mod memory;
+pub mod plan;
+mod sql;
+pub mod sqlite;
+pub mod state;
+pub mod tail;
+pub mod testing;
+pub mod verify;

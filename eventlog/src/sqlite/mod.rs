@@ -1,1 +1,158 @@
-//! stub
+//! The log in one SQLite file: [`SqliteLog`].
+//!
+//! One task writes, over one connection, a group of appends per transaction; a pool of its own reads. Other processes
+//! may have the same file open and write too: SQLite's lock puts their transactions in order.
+
+mod read;
+mod schema;
+mod write;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keyledger_schemas::clock::Clock;
+use keyledger_schemas::envelope::{Position, Recorded, Version};
+use keyledger_schemas::ids::{EventId, StreamId};
+use sqlx::SqlitePool;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::log::{Append, AppendError, EventLog, Head, LogError, Placed};
+use writer::{Request, Writer};
+
+/// How the file is used. The defaults suit one machine.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Appends that may wait for the writer; further callers wait for a place. Default 1024.
+    pub queue: usize,
+    /// Appends committed together at most. Default 256.
+    pub group: usize,
+    /// Reading connections at most. Default 4.
+    pub readers: u32,
+    /// How long to wait for another process that is writing. Default 5 s.
+    pub busy_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { queue: 1024, group: 256, readers: 4, busy_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// The log in one SQLite file. Clones are the same log.
+#[derive(Clone, Debug)]
+pub struct SqliteLog(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    log_id: Uuid,
+    readers: SqlitePool,
+    requests: mpsc::Sender<Request>,
+    wake: watch::Receiver<Position>,
+    closing: CancellationToken,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    #[cfg(test)]
+    faults: writer::Faults,
+}
+
+impl SqliteLog {
+    /// Opens the log at a path or `sqlite:` URL, and makes it when it is not there. The folder must exist.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Unsafe`] when the file is not a log of ours, was made by a newer keyledger, or would not keep what it
+    /// acknowledges; the reason says what to do. [`LogError::Database`] when it cannot be opened now.
+    pub async fn open(path_or_url: &str, clock: Arc<dyn Clock>, options: Options) -> Result<Self, LogError> {
+        let opened = schema::open(path_or_url, clock.now(), &options).await?;
+        let readers = schema::readers(&opened.connect, &options);
+        let head = read::head(&readers).await?;
+        let (requests, queue) = mpsc::channel(options.queue.max(1));
+        let (wake_sender, wake) = watch::channel(head.position);
+        let closing = CancellationToken::new();
+        let writer = Writer::new(opened, clock, wake_sender, options.group.max(1), queue, closing.clone());
+        #[cfg(test)]
+        let faults = writer.faults.clone();
+        Ok(Self(Arc::new(Shared {
+            log_id: writer.log_id,
+            readers,
+            requests,
+            wake,
+            closing,
+            writer: Mutex::new(Some(tokio::spawn(writer.run()))),
+            #[cfg(test)]
+            faults,
+        })))
+    }
+
+    /// The id this log was given when it was made: a copy of the file keeps it, another log has another.
+    pub fn log_id(&self) -> Uuid {
+        self.0.log_id
+    }
+
+    /// Takes no more appends, finishes those it has, and closes the file. Every clone is closed with it.
+    pub async fn close(&self) {
+        self.0.closing.cancel();
+        let writer = self.0.writer.lock().await.take();
+        if let Some(writer) = writer
+            && let Err(error) = writer.await
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "the log's writer did not end by itself");
+        }
+        self.0.readers.close().await;
+    }
+
+    /// What became of `append` when the writer went away without an answer, as far as the file shows.
+    async fn after_the_writer(&self, append: &Append) -> Result<Vec<Placed>, AppendError> {
+        let mut placed = Vec::with_capacity(append.events.len());
+        for event in &append.events {
+            match self.find(&event.id).await.map_err(AppendError::Unavailable)? {
+                Some(found) => placed.push(Placed::Duplicate(found.position)),
+                None => return Err(AppendError::Unavailable(LogError::Closed)),
+            }
+        }
+        if placed.is_empty() { Err(AppendError::Unavailable(LogError::Closed)) } else { Ok(placed) }
+    }
+}
+
+#[async_trait]
+impl EventLog for SqliteLog {
+    async fn append(&self, append: Append) -> Result<Vec<Placed>, AppendError> {
+        let append = Arc::new(append);
+        let (reply, answer) = oneshot::channel();
+        let request = Request { append: Arc::clone(&append), reply };
+        if self.0.requests.send(request).await.is_err() {
+            return Err(AppendError::Unavailable(LogError::Closed));
+        }
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => self.after_the_writer(&append).await,
+        }
+    }
+
+    async fn read_after(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, LogError> {
+        read::after(&self.0.readers, after, limit).await
+    }
+
+    async fn read_stream(&self, stream: &StreamId, after: Version, limit: usize) -> Result<Vec<Recorded>, LogError> {
+        read::stream(&self.0.readers, stream, after, limit).await
+    }
+
+    async fn find(&self, id: &EventId) -> Result<Option<Recorded>, LogError> {
+        read::find(&self.0.readers, id).await
+    }
+
+    async fn head(&self) -> Result<Head, LogError> {
+        read::head(&self.0.readers).await
+    }
+
+    fn wake(&self) -> watch::Receiver<Position> {
+        self.0.wake.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

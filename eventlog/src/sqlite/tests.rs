@@ -1,0 +1,186 @@
+//! What only SQLite can get wrong: the file, its settings, and commits of unknown outcome.
+
+use jiff::Timestamp;
+use keyledger_schemas::clock::ManualClock;
+
+use super::*;
+use crate::state::{StateChange, StateStore, StateWrite};
+use crate::testing::event;
+
+struct Place {
+    folder: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), clock: Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH)) }
+    }
+
+    fn path(&self) -> String {
+        self.folder.path().join("log.db").to_str().unwrap().to_owned()
+    }
+
+    async fn open(&self) -> SqliteLog {
+        self.try_open().await.unwrap()
+    }
+
+    async fn try_open(&self) -> Result<SqliteLog, LogError> {
+        SqliteLog::open(&self.path(), self.clock.clone(), Options::default()).await
+    }
+}
+
+fn put(key: &str, value: &str, expected: Option<u64>) -> StateWrite {
+    let change = StateChange::Put { value: value.into(), due_at: None };
+    StateWrite { namespace: "test".to_owned(), key: key.to_owned(), expected, change }
+}
+
+#[tokio::test]
+async fn an_append_reads_back_after_reopen() {
+    let place = Place::new();
+    let log = place.open().await;
+    let placed = log.append(Append::events(vec![event("a", "s", "1"), event("b", "s", "2")])).await.unwrap();
+    assert_eq!(placed, [Placed::Appended(1), Placed::Appended(2)]);
+    let before = log.read_after(0, 10).await.unwrap();
+    let log_id = log.log_id();
+    log.close().await;
+
+    let log = place.open().await;
+    assert_eq!(log.read_after(0, 10).await.unwrap(), before);
+    assert_eq!(log.log_id(), log_id);
+    assert_eq!(*log.wake().borrow(), 2);
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_found_in_the_file() {
+    let place = Place::new();
+    let log = place.open().await;
+    log.append(Append::events(vec![event("a", "s", "1")])).await.unwrap();
+    log.0.faults.lose_the_answer();
+    let placed = log.append(Append::events(vec![event("b", "s", "2")])).await.unwrap();
+    assert_eq!(placed, [Placed::Appended(2)]);
+    assert_eq!(log.head().await.unwrap().position, 2);
+}
+
+#[tokio::test]
+async fn a_commit_that_did_not_happen_is_unavailable_and_the_next_append_takes_its_place() {
+    let place = Place::new();
+    let log = place.open().await;
+    log.0.faults.lose_the_commit();
+    let refused = log.append(Append::events(vec![event("a", "s", "1")])).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+    assert_eq!(log.head().await.unwrap(), Head::default());
+    let placed = log.append(Append::events(vec![event("a", "s", "1")])).await.unwrap();
+    assert_eq!(placed, [Placed::Appended(1)]);
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_state_alone_is_found_by_comparing_rows() {
+    let place = Place::new();
+    let log = place.open().await;
+    log.0.faults.lose_the_answer();
+    let state = vec![put("k", "1", Some(0))];
+    assert_eq!(log.append(Append { state, ..Append::default() }).await.unwrap(), []);
+    log.0.faults.lose_the_commit();
+    let state = vec![put("k", "2", Some(1))];
+    let refused = log.append(Append { state, ..Append::default() }).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+    assert_eq!(log.state("test", "k").await.unwrap().unwrap().value, b"1");
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_a_database_is_refused_and_left_alone() {
+    let place = Place::new();
+    let text = "a letter to a friend, not a database; ".repeat(100);
+    std::fs::write(place.path(), &text).unwrap();
+    let refused = place.try_open().await;
+    assert!(matches!(&refused, Err(LogError::Unsafe { reason }) if reason.contains("not a log")), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(place.path()).unwrap(), text);
+}
+
+#[tokio::test]
+async fn a_database_of_someone_else_is_refused_and_left_alone() {
+    use sqlx::{ConnectOptions, Connection};
+    let place = Place::new();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(place.path()).create_if_missing(true);
+    let mut other = options.connect().await.unwrap();
+    sqlx::query("create table letter (body text)").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    let before = std::fs::read(place.path()).unwrap();
+    let refused = place.try_open().await;
+    assert!(matches!(&refused, Err(LogError::Unsafe { reason }) if reason.contains("not a log")), "{refused:?}");
+    assert_eq!(std::fs::read(place.path()).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_log_of_a_newer_keyledger_is_refused() {
+    use sqlx::{ConnectOptions, Connection};
+    let place = Place::new();
+    place.open().await.close().await;
+    let mut other = sqlx::sqlite::SqliteConnectOptions::new().filename(place.path()).connect().await.unwrap();
+    let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+         values (9999, 'from the future', 1, x'00', 0)";
+    sqlx::query(newer).execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    let refused = place.try_open().await;
+    assert!(matches!(&refused, Err(LogError::Unsafe { reason }) if reason.contains("newer")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_safe_log_is_refused_with_a_reason() {
+    let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
+    for path in [":memory:", "sqlite::memory:", "sqlite:", "sqlite:log.db?mode=memory", "/no/such/folder/log.db"] {
+        let refused = SqliteLog::open(path, clock.clone(), Options::default()).await;
+        assert!(matches!(refused, Err(LogError::Unsafe { .. })), "{path}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_file_keeps_what_it_acknowledges() {
+    let place = Place::new();
+    let log = place.open().await;
+    let journal_mode: String = sqlx::query_scalar("pragma journal_mode").fetch_one(&log.0.readers).await.unwrap();
+    assert_eq!(journal_mode, "wal");
+    let opened = schema::open(&place.path(), Timestamp::UNIX_EPOCH, &Options::default()).await.unwrap();
+    let mut writer = opened.connection;
+    let synchronous: i64 = sqlx::query_scalar("pragma synchronous").fetch_one(&mut writer).await.unwrap();
+    assert_eq!(synchronous, 2);
+}
+
+#[tokio::test]
+async fn a_reader_cannot_write() {
+    let place = Place::new();
+    let log = place.open().await;
+    let refused = sqlx::query("delete from state").execute(&log.0.readers).await;
+    assert!(refused.is_err());
+}
+
+#[tokio::test]
+async fn an_event_row_cannot_be_changed_or_removed_by_accident() {
+    let place = Place::new();
+    let log = place.open().await;
+    log.append(Append::events(vec![event("a", "s", "1")])).await.unwrap();
+    let opened = schema::open(&place.path(), Timestamp::UNIX_EPOCH, &Options::default()).await.unwrap();
+    let mut other = opened.connection;
+    for text in ["update event set kind = 'x'", "delete from event"] {
+        assert!(sqlx::query(text).execute(&mut other).await.is_err(), "{text}");
+    }
+    assert_eq!(log.head().await.unwrap().position, 1);
+}
+
+#[tokio::test]
+async fn many_handles_may_make_the_same_file_at_once() {
+    let place = Arc::new(Place::new());
+    let opening: Vec<_> = (0..8)
+        .map(|_| {
+            let place = place.clone();
+            tokio::spawn(async move { place.open().await.log_id() })
+        })
+        .collect();
+    let mut ids = Vec::new();
+    for handle in opening {
+        ids.push(handle.await.unwrap());
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+}

@@ -1,0 +1,297 @@
+//! The group commit: one task that writes whatever appends are waiting in one transaction.
+//!
+//! ```text
+//!   append ──┐                 ┌─ begin immediate ─ head ─┬─ plan, write ─┐
+//!   append ──┼─▶ queue ─▶ group┤                          ├─ plan, write ─┼─ commit ─▶ answers, wake-up
+//!   append ──┘                 └──────────────────────────┴─ plan: refused┘
+//! ```
+//!
+//! No request is answered before the commit that holds it. A request that is refused writes nothing, and the others
+//! of its group go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyledger_schemas::clock::Clock;
+use keyledger_schemas::envelope::Position;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::schema::{self, Opened};
+use super::write::{self, Witness};
+use crate::log::{Append, AppendError, LogError, Placed};
+use crate::plan::{Known, plan};
+
+/// Pauses between look-ups after a commit of unknown outcome; the last one repeats.
+const SETTLE_PAUSES: [Duration; 4] =
+    [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(5)];
+
+type Answer = Result<Vec<Placed>, AppendError>;
+
+/// One append that waits for its answer.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub append: Arc<Append>,
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// The task that owns the one writing connection.
+pub(super) struct Writer {
+    pub log_id: Uuid,
+    connect: SqliteConnectOptions,
+    /// `None` after a failure: the next transaction begins on a new one.
+    connection: Option<SqliteConnection>,
+    clock: Arc<dyn Clock>,
+    wake: watch::Sender<Position>,
+    group: usize,
+    requests: mpsc::Receiver<Request>,
+    closing: CancellationToken,
+    #[cfg(test)]
+    pub faults: Faults,
+}
+
+/// Why a group was not committed, or may not have been.
+enum Failed {
+    /// No transaction could be begun.
+    Begin(LogError),
+    /// A statement failed; everything was rolled back.
+    Statement(LogError),
+    /// The commit failed, and what it left in the file is unknown.
+    Commit(sqlx::Error, Written),
+}
+
+/// What a transaction wrote, and what its requests are to be told once it is committed.
+struct Written {
+    answers: Vec<Answer>,
+    witness: Witness,
+    head: Position,
+}
+
+impl Writer {
+    pub(super) fn new(
+        opened: Opened,
+        clock: Arc<dyn Clock>,
+        wake: watch::Sender<Position>,
+        group: usize,
+        requests: mpsc::Receiver<Request>,
+        closing: CancellationToken,
+    ) -> Self {
+        Self {
+            log_id: opened.log_id,
+            connect: opened.connect,
+            connection: Some(opened.connection),
+            clock,
+            wake,
+            group,
+            requests,
+            closing,
+            #[cfg(test)]
+            faults: Faults::default(),
+        }
+    }
+
+    /// Writes until the log is closed or its last handle is gone.
+    pub(super) async fn run(mut self) {
+        let mut waiting = Vec::with_capacity(self.group);
+        let mut open = true;
+        loop {
+            tokio::select! {
+                taken = self.requests.recv_many(&mut waiting, self.group) => {
+                    if taken == 0 {
+                        break;
+                    }
+                }
+                () = self.closing.cancelled(), if open => {
+                    // What is queued already is still written.
+                    self.requests.close();
+                    open = false;
+                    continue;
+                }
+            }
+            self.write(std::mem::take(&mut waiting)).await;
+        }
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the log's file did not close cleanly");
+        }
+    }
+
+    /// Writes one group and answers each of its requests.
+    async fn write(&mut self, group: Vec<Request>) {
+        match self.transact(&group).await {
+            Ok(written) => self.answer(group, written),
+            // One of them made the transaction fail: each on its own, so that the others go on.
+            Err(Failed::Statement(_)) if group.len() > 1 => {
+                for request in group {
+                    Box::pin(self.write(vec![request])).await;
+                }
+            }
+            Err(Failed::Begin(error) | Failed::Statement(error)) => refuse(group, error),
+            Err(Failed::Commit(error, written)) => self.settle(group, error, written).await,
+        }
+    }
+
+    fn answer(&self, group: Vec<Request>, written: Written) {
+        self.wake.send_if_modified(|newest| {
+            let grew = written.head > *newest;
+            *newest = written.head.max(*newest);
+            grew
+        });
+        for (request, answer) in group.into_iter().zip(written.answers) {
+            // A caller that no longer waits has dropped its receiver, and loses nothing it was promised.
+            let _ = request.reply.send(answer);
+        }
+    }
+
+    async fn transact(&mut self, group: &[Request]) -> Result<Written, Failed> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => schema::connect(&self.connect).await.map_err(Failed::Begin)?,
+        };
+        // The connection is put back only when all is well: one that failed is not trusted again.
+        let connection = self.connection.insert(connection);
+        let result = transact(
+            connection,
+            group,
+            &*self.clock,
+            #[cfg(test)]
+            &self.faults,
+        )
+        .await;
+        if result.is_err() {
+            self.connection = None;
+        }
+        result
+    }
+
+    /// Finds out whether a failed commit is in the file, and answers then.
+    ///
+    /// There is nothing true to say before, so it tries until it knows or the log is closed; in that case the requests
+    /// stay unanswered, and [`super::SqliteLog`] looks for itself.
+    async fn settle(&mut self, group: Vec<Request>, error: sqlx::Error, written: Written) {
+        tracing::error!(error = &error as &dyn std::error::Error, "a commit failed; looking up what it left");
+        for attempt in 0.. {
+            match write::look(&self.connect, &written.witness).await {
+                Ok(true) => return self.answer(group, written),
+                Ok(false) => return refuse(group, error.into()),
+                Err(error) => {
+                    tracing::warn!(attempt, error = &error as &dyn std::error::Error, "cannot look yet");
+                }
+            }
+            if self.closing.is_cancelled() {
+                return;
+            }
+            let pause = SETTLE_PAUSES[SETTLE_PAUSES.len().min(attempt + 1) - 1];
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.closing.cancelled() => {}
+            }
+        }
+    }
+}
+
+async fn transact(
+    connection: &mut SqliteConnection,
+    group: &[Request],
+    clock: &dyn Clock,
+    #[cfg(test)] faults: &Faults,
+) -> Result<Written, Failed> {
+    let begun = connection.begin_with("begin immediate").await;
+    let mut transaction = begun.map_err(|error| Failed::Begin(error.into()))?;
+    let written = write_all(&mut transaction, group, clock).await.map_err(Failed::Statement)?;
+    if written.witness.is_nothing() {
+        // Nothing was written, so there is nothing that a failure could leave in doubt.
+        transaction.rollback().await.map_err(|error| Failed::Statement(error.into()))?;
+        return Ok(written);
+    }
+    #[cfg(test)]
+    let transaction = match faults.before_commit(transaction).await {
+        Ok(transaction) => transaction,
+        Err(error) => return Err(Failed::Commit(error, written)),
+    };
+    match transaction.commit().await {
+        Ok(()) => Ok(written),
+        Err(error) => Err(Failed::Commit(error, written)),
+    }
+}
+
+async fn write_all(
+    transaction: &mut Transaction<'_, Sqlite>,
+    group: &[Request],
+    clock: &dyn Clock,
+) -> Result<Written, LogError> {
+    let mut known = Known::at(write::head(transaction).await?);
+    let mut answers = Vec::with_capacity(group.len());
+    let mut witness = Witness::default();
+    for request in group {
+        write::learn(transaction, &mut known, &request.append).await?;
+        let answer = match plan(&request.append, &mut known, clock.now()) {
+            Ok(plan) => {
+                write::apply(transaction, &plan).await?;
+                witness.note(&plan);
+                Ok(plan.placed)
+            }
+            Err(refused) => Err(refused),
+        };
+        answers.push(answer);
+    }
+    Ok(Written { answers, witness, head: known.head.position })
+}
+
+/// Tells every request that nothing was written.
+fn refuse(group: Vec<Request>, error: LogError) {
+    let error = Arc::new(error);
+    for request in group {
+        let shared = sqlx::Error::AnyDriverError(Box::new(GroupFailed(Arc::clone(&error))));
+        let _ = request.reply.send(Err(AppendError::Unavailable(LogError::Database(shared))));
+    }
+}
+
+/// One failure that several requests are told of.
+#[derive(Debug, thiserror::Error)]
+#[error("the group of appends was not committed")]
+struct GroupFailed(#[source] Arc<LogError>);
+
+#[cfg(test)]
+pub(super) use faults::Faults;
+
+/// Failures of the commit itself, which no file system will make on demand.
+#[cfg(test)]
+pub(super) mod faults {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use sqlx::{Sqlite, Transaction};
+
+    /// What the next commit does.
+    #[derive(Clone, Debug, Default)]
+    pub(in crate::sqlite) struct Faults(Arc<AtomicU8>);
+
+    impl Faults {
+        /// The next commit happens, and its answer is lost.
+        pub(in crate::sqlite) fn lose_the_answer(&self) {
+            self.0.store(1, Ordering::SeqCst);
+        }
+
+        /// The next commit does not happen, and its answer is lost.
+        pub(in crate::sqlite) fn lose_the_commit(&self) {
+            self.0.store(2, Ordering::SeqCst);
+        }
+
+        pub(super) async fn before_commit<'c>(
+            &self,
+            transaction: Transaction<'c, Sqlite>,
+        ) -> Result<Transaction<'c, Sqlite>, sqlx::Error> {
+            match self.0.swap(0, Ordering::SeqCst) {
+                0 => return Ok(transaction),
+                1 => transaction.commit().await?,
+                _ => transaction.rollback().await?,
+            }
+            Err(sqlx::Error::WorkerCrashed)
+        }
+    }
+}
