@@ -21,15 +21,20 @@ const APPLICATION_ID: i64 = 1_802_268_519;
 /// SQLite before this can lose committed pages when a checkpoint and a writer restart the WAL at the same moment.
 const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
 
+/// The result code for a file that does not begin as a database does.
+const SQLITE_NOTADB: &str = "26";
+
 /// Two processes may make the same file at the same moment; the loser of each race tries again.
 const OPEN_TRIES: u32 = 20;
 const OPEN_PAUSE: Duration = Duration::from_millis(50);
 
 const SQLITE_VERSION: &str = "select sqlite_version()";
-const GET_APPLICATION_ID: &str = "pragma application_id";
 const GET_JOURNAL_MODE: &str = "pragma journal_mode";
 const GET_SYNCHRONOUS: &str = "pragma synchronous";
-const FOREIGN_TABLES: &str = "select count(*) from sqlite_schema where name not like '\\_sqlx\\_%' escape '\\'";
+/// Both in one statement: another process may be making the file between two.
+const OWNER: &str = "select application_id, \
+     (select count(*) from sqlite_schema where name not like '\\_sqlx\\_%' escape '\\' and name not like 'sqlite%') \
+     from pragma_application_id";
 const NAME_LOG: &str = "insert into log_meta (id, log_id, created_at, settled) values (1, $1, $2, 0) \
      on conflict (id) do nothing";
 const LOG_ID: &str = "select log_id from log_meta where id = 1";
@@ -53,6 +58,7 @@ pub(super) async fn open(path_or_url: &str, now: Timestamp, options: &Options) -
     loop {
         match try_open(&path, &plain, now).await {
             Err(LogError::Database(error)) if tries < OPEN_TRIES && lost_a_race(&error) => tries += 1,
+            Err(LogError::Database(error)) if not_a_database(&error) => return Err(foreign(&path)),
             result => return result,
         }
         tokio::time::sleep(OPEN_PAUSE).await;
@@ -132,17 +138,10 @@ fn parse_version(text: &str) -> Option<(u32, u32, u32)> {
 
 /// Ours is what carries our application id, or has no table yet.
 async fn check_owner(path: &Path, connection: &mut SqliteConnection) -> Result<(), LogError> {
-    let foreign = || refuse(format!("`{}` is not a log of keyledger; name another file", path.display()));
-    let application_id: i64 = match sqlx::query_scalar(GET_APPLICATION_ID).fetch_one(&mut *connection).await {
-        Ok(application_id) => application_id,
-        Err(error) if code(&error).as_deref() == Some("26") => return foreign(), // SQLITE_NOTADB
-        Err(error) => return Err(error.into()),
-    };
-    if application_id == APPLICATION_ID {
-        return Ok(());
-    }
-    let tables: i64 = sqlx::query_scalar(FOREIGN_TABLES).fetch_one(connection).await?;
-    if application_id == 0 && tables == 0 { Ok(()) } else { foreign() }
+    let (application_id, other_tables): (i64, i64) = sqlx::query_as(OWNER).fetch_one(connection).await?;
+    let ours = application_id == APPLICATION_ID;
+    let empty = application_id == 0 && other_tables == 0;
+    if ours || empty { Ok(()) } else { Err(foreign(path)) }
 }
 
 async fn check_settings(connection: &mut SqliteConnection) -> Result<(), LogError> {
@@ -205,8 +204,12 @@ fn lost_a_race(error: &sqlx::Error) -> bool {
     busy_or_locked || database.is_unique_violation() || database.message().contains("already exists")
 }
 
-fn code(error: &sqlx::Error) -> Option<String> {
-    error.as_database_error().and_then(|error| error.code()).map(std::borrow::Cow::into_owned)
+fn not_a_database(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|database| database.code().as_deref() == Some(SQLITE_NOTADB))
+}
+
+fn foreign(path: &Path) -> LogError {
+    LogError::Unsafe { reason: format!("`{}` is not a log of keyledger; name another file", path.display()) }
 }
 
 #[cfg(test)]
