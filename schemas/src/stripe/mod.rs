@@ -4,10 +4,11 @@
 //! kept verbatim, and a better reading is a replay away.
 
 pub mod fact;
-pub mod status;
-pub mod register;
 mod header;
 mod read;
+pub mod register;
+pub mod status;
+mod value;
 
 pub use header::{Header, NotAnEvent};
 pub use read::facts;

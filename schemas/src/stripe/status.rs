@@ -191,10 +191,7 @@ status! {
 impl DisputeStatus {
     /// Whether money is being fought over, which suspends.
     pub fn is_open(&self) -> bool {
-        matches!(
-            self,
-            Self::NeedsResponse | Self::UnderReview | Self::AppealNeedsResponse | Self::AppealUnderReview
-        )
+        matches!(self, Self::NeedsResponse | Self::UnderReview | Self::AppealNeedsResponse | Self::AppealUnderReview)
     }
 
     /// Whether a person should know: everything that is not settled one way or the other.
