@@ -71,7 +71,7 @@ pub enum Change {
 }
 
 /// A subscription as one event showed it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct SubscriptionSeen {
     /// When and how.
     pub seen: Seen,
@@ -113,7 +113,7 @@ impl SubscriptionSeen {
 
 /// The old values in an event's `previous_attributes` that order two snapshots of the same second.
 /// `None` means that the event did not name the attribute.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct PreviousSubscription {
     /// The status before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,7 +134,7 @@ pub struct PreviousSubscription {
 }
 
 /// One item before a change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct PreviousItem {
     /// `si_…`.
     pub id: SubscriptionItemId,
@@ -147,7 +147,7 @@ pub struct PreviousItem {
 }
 
 /// One item of a subscription snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct SubscriptionItem {
     /// `si_…`; for subscriptions older than items, the price id.
     pub id: SubscriptionItemId,
@@ -164,7 +164,7 @@ pub struct SubscriptionItem {
 }
 
 /// A price as another object refers to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct PriceRef {
     /// `price_…`, or a legacy plan's id.
     pub id: PriceId,

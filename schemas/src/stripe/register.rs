@@ -32,7 +32,7 @@ impl SubscriptionRegister {
         winner(&self.ended).or_else(|| winner(&self.known))
     }
 
-    /// The snapshot with an unknown status that was skipped, when nothing at least as new says better.
+    /// The snapshot with an unknown status that was skipped, when nothing newer says better.
     pub fn skipped(&self) -> Option<&SubscriptionSeen> {
         let unknown = winner(&self.unknown)?;
         let overtaken = !self.ended.is_empty() || self.known.iter().any(|known| known.seen.at > unknown.seen.at);
@@ -47,11 +47,14 @@ fn keep_newest(kept: &mut Vec<SubscriptionSeen>, snapshot: SubscriptionSeen) {
         Some(at) if at < snapshot.seen.at => kept.clear(),
         _ => {}
     }
-    // One event in two renderings is one snapshot; the first one stays.
-    if !kept.iter().any(|other| other.seen.event == snapshot.seen.event) {
-        kept.push(snapshot);
-        kept.sort_by(|a, b| a.seen.cmp(&b.seen));
+    // One event in two renderings is one snapshot. Where they differ the greater one stays, not the first one:
+    // which endpoint delivers first is chance.
+    match kept.iter_mut().find(|other| other.seen.event == snapshot.seen.event) {
+        Some(other) if *other < snapshot => *other = snapshot,
+        Some(_) => {}
+        None => kept.push(snapshot),
     }
+    kept.sort();
 }
 
 /// Among snapshots of one second: the strongest change, then the one that the others' old values do not name
@@ -86,7 +89,8 @@ fn names_as_past(event: &SubscriptionSeen, other: &SubscriptionSeen) -> bool {
         matches.push(cancel_at == other.cancel_at && cancel_at != event.cancel_at);
     }
     if let Some(items) = &previous.items {
-        let same = items.iter().all(|old| {
+        let as_many = items.len() == other.items.len();
+        let same = as_many && items.iter().all(|old| {
             other.items.iter().any(|item| {
                 item.id == old.id
                     && item.quantity == old.quantity

@@ -10,9 +10,10 @@ macro_rules! status {
         #[serde(from = "String", into = "String")]
         #[schemars(with = "String")]
         pub enum $name {
-            $($(#[$vdoc])* $variant,)*
-            /// A word this build does not know, as Stripe wrote it.
+            /// A word this build does not know, as Stripe wrote it. The least of all: where the greatest word counts,
+            /// it never overrules one that is understood.
             Unknown(String),
+            $($(#[$vdoc])* $variant,)*
         }
 
         impl $name {
@@ -21,6 +22,16 @@ macro_rules! status {
                 match self {
                     $(Self::$variant => $text,)*
                     Self::Unknown(text) => text,
+                }
+            }
+
+            /// The one that got further: a known word before an unknown one, then the greater.
+            pub fn furthest(self, other: Self) -> Self {
+                match (&self, &other) {
+                    (Self::Unknown(_), Self::Unknown(_)) => self.max(other),
+                    (Self::Unknown(_), _) => other,
+                    (_, Self::Unknown(_)) => self,
+                    _ => self.max(other),
                 }
             }
         }
