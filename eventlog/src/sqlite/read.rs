@@ -29,7 +29,7 @@ pub(super) async fn after(pool: &SqlitePool, after: Position, limit: usize) -> R
     let mut rows = sqlx::query_as(sql::READ_AFTER).bind(integer(after)).bind(integer(limit)).fetch(pool);
     let mut page = Page::default();
     while !page.is_full() {
-        let position = after + 1 + page.len();
+        let position = after.saturating_add(1 + page.len());
         let row: EventRow = match rows.try_next().await {
             Ok(Some(row)) => row,
             Ok(None) => break,
@@ -58,7 +58,7 @@ pub(super) async fn stream(
     while !page.is_full() {
         let Some(row): Option<EventRow> = rows.try_next().await.map_err(closed)? else { break };
         let event = row.recorded()?;
-        let version = after + 1 + page.len();
+        let version = after.saturating_add(1 + page.len());
         if event.version != version {
             let reason = format!("version {version} of stream `{stream}` is missing before it");
             return Err(LogError::Damaged { position: event.position, reason });
