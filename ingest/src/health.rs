@@ -1,0 +1,92 @@
+//! Liveness, readiness and metrics.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use keyledger_eventlog::log::EventLog;
+use serde::Serialize;
+
+use crate::server::Ingest;
+
+/// The text format that Prometheus reads.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Something that must be well for this process to do its work.
+#[async_trait]
+pub trait ReadinessCheck: Send + Sync + 'static {
+    /// A stable name, shown in the answer.
+    fn name(&self) -> &'static str;
+
+    /// Whether it is well. Dropped when it takes longer than the bound.
+    ///
+    /// # Errors
+    ///
+    /// [`NotReady`] with a reason that strangers may read: no secrets, no personal data.
+    async fn check(&self) -> Result<(), NotReady>;
+}
+
+/// Why a check does not pass.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotReady(pub String);
+
+/// Whether the log's head can be read.
+pub(crate) struct LogReachable(pub(crate) Arc<dyn EventLog>);
+
+#[async_trait]
+impl ReadinessCheck for LogReachable {
+    fn name(&self) -> &'static str {
+        "log"
+    }
+
+    async fn check(&self) -> Result<(), NotReady> {
+        // The cause may name a host or a file; whoever asks here is told the outer error alone.
+        self.0.head().await.map(|_| ()).map_err(|error| NotReady(error.to_string()))
+    }
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    checks: Vec<Checked>,
+}
+
+#[derive(Serialize)]
+struct Checked {
+    name: &'static str,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// 200 as long as the process turns.
+pub(crate) async fn live() -> Response {
+    Json(serde_json::json!({ "live": true })).into_response()
+}
+
+/// 200 when every check passes, else 503; either way with each check by name.
+pub(crate) async fn ready(State(ingest): State<Arc<Ingest>>) -> Response {
+    let bound = ingest.options().check_timeout();
+    let checks = futures::future::join_all(ingest.checks().iter().map(async |check| {
+        let answer = tokio::time::timeout(bound, check.check()).await;
+        let reason = match answer {
+            Ok(Ok(())) => None,
+            Ok(Err(NotReady(reason))) => Some(reason),
+            Err(_) => Some("no answer in time".to_owned()),
+        };
+        Checked { name: check.name(), ok: reason.is_none(), reason }
+    }))
+    .await;
+    let ready = checks.iter().all(|check| check.ok);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Readiness { ready, checks })).into_response()
+}
+
+/// The metrics as the executable renders them.
+pub(crate) async fn metrics(State(ingest): State<Arc<Ingest>>) -> Response {
+    ([(header::CONTENT_TYPE, METRICS_TYPE)], ingest.render_metrics()).into_response()
+}

@@ -1,0 +1,16 @@
+//! The ingest role as senders see it: over real HTTP, against a log in memory.
+
+#[cfg(test)]
+mod deliveries;
+#[cfg(test)]
+mod health;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod signatures;
+#[cfg(test)]
+mod stopping;
+#[cfg(test)]
+mod support;
