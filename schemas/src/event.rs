@@ -223,6 +223,9 @@ pub struct LicenseNotDone {
     pub reason: String,
     /// When it is tried again; `None` when it waits for a person.
     pub next_attempt_at: Option<Timestamp>,
+    /// The engine was searched and holds no license with our reference.
+    #[serde(default)]
+    pub nothing_found: bool,
 }
 
 /// A license key as an event may carry it: readable only with the deployment's sealing key.

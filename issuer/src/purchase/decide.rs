@@ -1,0 +1,307 @@
+//! What is recorded about a purchase: what needs no call, and what a provider's answer means.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use keyledger_schemas::event::{
+    Action, Event, LicenseAdopted, LicenseExtended, LicenseFeaturesChanged, LicenseIssued, LicenseLapsed,
+    LicenseNotDone, LicenseReinstated, LicenseRequested, LicenseRevoked, LicenseSeatsChanged, LicenseSurplusFound,
+    LicenseSuspended, NotDone, ObligationMet, ObligationOpened, RevokeReason, SealedKey, SuspendReason,
+};
+use keyledger_schemas::ids::ProviderName;
+
+use super::desired::{self, Context, Desired, PaidUntil};
+use super::owed::{Because, Request, lapse_at};
+use super::state::{License, Purchase, Standing, Unit};
+
+/// Waiting times after answers that were not *done*, by how many came in a row; the last one repeats.
+pub const DELAYS: [Duration; 7] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_secs(2 * 60),
+    Duration::from_secs(10 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(60 * 60),
+];
+
+/// How long a lost answer is looked up before a person is asked.
+pub const LOOK_UPS_END_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+/// What the shell found out by calling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The license exists now.
+    Made {
+        /// The engine's own id.
+        provider_id: String,
+        /// The key, sealed.
+        key: Option<SealedKey>,
+        /// It was there already, left by an earlier call.
+        found: bool,
+        /// More licenses with the same reference, by the engine's ids.
+        surplus: Vec<String>,
+    },
+    /// The change was made.
+    Changed,
+    /// It was not done.
+    NotDone {
+        /// Which answer it was.
+        answer: NotDone,
+        /// What the engine said, without personal data.
+        reason: String,
+        /// How long the engine asked us to wait.
+        retry_after: Option<Duration>,
+        /// The engine was searched and holds no license with our reference.
+        nothing_found: bool,
+    },
+}
+
+/// What can be recorded at `now` without calling anyone.
+pub fn decide(purchase: &Purchase, context: &Context, now: Timestamp) -> Vec<Event> {
+    let scope = &purchase.id.scope;
+    if !context.settings.issues(&scope.source, scope.mode) {
+        return Vec::new();
+    }
+    let mut events = Vec::new();
+    for (desired, quantity) in desired::units(purchase, context) {
+        let unit = purchase.unit(&desired.unit.item, desired.unit.number).cloned().unwrap_or_default();
+        events.extend(opened(&unit, &desired));
+        events.extend(adopted(&unit, &desired, quantity));
+        events.extend(surplus(&unit, &desired));
+        events.extend(lapsed(&unit, &desired, now));
+        events.extend(met(&unit, &desired));
+    }
+    events
+}
+
+fn opened(unit: &Unit, desired: &Desired) -> Option<Event> {
+    let opens = !unit.opened && desired.number_owed && desired.paid_until.is_owed();
+    opens.then(|| {
+        Event::ObligationOpened(ObligationOpened {
+            unit: desired.unit.clone(),
+            owed_until: desired.paid_until.date(),
+            charged: desired.charged,
+            amount: desired.amount.clone(),
+        })
+    })
+}
+
+/// A license that metadata or a person named meets the unit.
+fn adopted(unit: &Unit, desired: &Desired, quantity: u64) -> Option<Event> {
+    if unit.create_in_doubt() || !desired.number_owed {
+        return None;
+    }
+    let attached = unit.attached.as_ref().map(|named| (named.provider.clone(), named.provider_id.clone(), "operator"));
+    let named = attached.or_else(|| desired.named.clone().filter(|_| unit.licenses.is_empty()));
+    let (provider, provider_id, named_by) = named?;
+    let terms = desired.terms(quantity)?;
+    let generation = unit.latest().map_or(1, |(generation, _)| generation + 1);
+    Some(Event::LicenseAdopted(LicenseAdopted {
+        unit: desired.unit.clone(),
+        generation,
+        license: desired.unit.license(generation),
+        provider,
+        provider_id,
+        terms,
+        named_by: named_by.to_owned(),
+        mapping: desired.mapping.clone().ok(),
+    }))
+}
+
+/// Metadata names another license than the one that meets the unit.
+fn surplus(unit: &Unit, desired: &Desired) -> Option<Event> {
+    let (provider, provider_id, key) = desired.named.as_ref()?;
+    let known = unit.licenses.values().any(|license| license.provider_id == *provider_id);
+    let found = (provider.clone(), provider_id.clone());
+    if unit.licenses.is_empty() || known || unit.surplus.contains(&found) {
+        return None;
+    }
+    Some(surplus_found(desired, provider, provider_id, &format!("subscription metadata `{key}` names it")))
+}
+
+fn surplus_found(desired: &Desired, provider: &ProviderName, provider_id: &str, reason: &str) -> Event {
+    Event::LicenseSurplusFound(LicenseSurplusFound {
+        unit: desired.unit.clone(),
+        provider: provider.clone(),
+        provider_id: provider_id.to_owned(),
+        reason: reason.to_owned(),
+    })
+}
+
+fn lapsed(unit: &Unit, desired: &Desired, now: Timestamp) -> Option<Event> {
+    let expires_at = lapse_at(unit).filter(|at| *at <= now)?;
+    let (_, license) = unit.license()?;
+    Some(Event::LicenseLapsed(LicenseLapsed { unit: desired.unit.clone(), license: license.id, expires_at }))
+}
+
+fn met(unit: &Unit, desired: &Desired) -> Option<Event> {
+    let (_, license) = unit.license().filter(|(_, license)| is_met(license, desired))?;
+    let already = unit.met.is_some_and(|met| met.license == license.id && met.until == desired.paid_until.date());
+    (!already).then(|| {
+        Event::ObligationMet(ObligationMet {
+            unit: desired.unit.clone(),
+            license: license.id,
+            owed_until: desired.paid_until.date(),
+        })
+    })
+}
+
+/// Whether the license is confirmed to be as good as what is paid.
+pub fn is_met(license: &License, desired: &Desired) -> bool {
+    let works = matches!(license.standing, Standing::Active | Standing::Suspended(SuspendReason::Lapsed));
+    desired.paid_until.is_owed()
+        && desired.number_owed
+        && desired.standing == Standing::Active
+        && works
+        && PaidUntil::of_date(license.terms.paid_until) >= desired.paid_until
+}
+
+/// The announcement of a call.
+pub fn requested(request: &Request, wait_until: Timestamp) -> Event {
+    Event::LicenseRequested(LicenseRequested {
+        unit: request.unit.clone(),
+        generation: request.generation,
+        license: request.license,
+        attempt: request.attempt,
+        action: request.action,
+        terms: request.terms.clone(),
+        mapping: request.mapping.clone(),
+        wait_until,
+    })
+}
+
+/// What an answer means: always something, so that no outcome is lost.
+pub fn answered(purchase: &Purchase, request: &Request, answer: Answer, now: Timestamp) -> Vec<Event> {
+    match answer {
+        Answer::Made { provider_id, key, found, surplus } => made(request, provider_id, key, found, surplus),
+        Answer::Changed => changed(purchase, request),
+        Answer::NotDone { answer, reason, retry_after, nothing_found } => {
+            let next_attempt_at = next_attempt(purchase, request, answer, retry_after, now);
+            vec![Event::LicenseNotDone(LicenseNotDone {
+                unit: request.unit.clone(),
+                license: request.license,
+                attempt: request.attempt,
+                action: request.action,
+                answer,
+                reason,
+                next_attempt_at,
+                nothing_found,
+            })]
+        }
+    }
+}
+
+fn made(
+    request: &Request,
+    provider_id: String,
+    key: Option<SealedKey>,
+    found: bool,
+    surplus: Vec<String>,
+) -> Vec<Event> {
+    let issued = Event::LicenseIssued(LicenseIssued {
+        unit: request.unit.clone(),
+        generation: request.generation,
+        license: request.license,
+        provider: request.provider.clone(),
+        provider_id,
+        product: request.product.clone(),
+        key,
+        terms: request.terms.clone(),
+        found,
+    });
+    let doubled = surplus.into_iter().map(|provider_id| {
+        Event::LicenseSurplusFound(LicenseSurplusFound {
+            unit: request.unit.clone(),
+            provider: request.provider.clone(),
+            provider_id,
+            reason: "a second license carries the same reference".to_owned(),
+        })
+    });
+    [issued].into_iter().chain(doubled).collect()
+}
+
+fn changed(purchase: &Purchase, request: &Request) -> Vec<Event> {
+    let (unit, license) = (request.unit.clone(), request.license);
+    match (request.action, request.because) {
+        (Action::SetTerms, _) => terms_set(purchase, request),
+        (Action::Suspend, Some(Because::Suspended(reason))) => {
+            vec![Event::LicenseSuspended(LicenseSuspended { unit, license, reason })]
+        }
+        (Action::Suspend, _) => {
+            vec![Event::LicenseSuspended(LicenseSuspended { unit, license, reason: SuspendReason::QuantityReduced })]
+        }
+        (Action::Reinstate, _) => vec![Event::LicenseReinstated(LicenseReinstated { unit, license })],
+        (Action::Revoke, Some(Because::Revoked(reason))) => {
+            vec![Event::LicenseRevoked(LicenseRevoked { unit, license, reason })]
+        }
+        (Action::Revoke, _) => {
+            vec![Event::LicenseRevoked(LicenseRevoked { unit, license, reason: RevokeReason::MoneyGone })]
+        }
+        (Action::Create, _) => unreachable!("a create is answered with the license that was made"),
+    }
+}
+
+/// One event for each thing that is different now; at least one, so that the call is seen to be done.
+fn terms_set(purchase: &Purchase, request: &Request) -> Vec<Event> {
+    let unit = purchase.unit(&request.unit.item, request.unit.number);
+    let before = unit.and_then(|unit| unit.licenses.get(&request.generation)).map(|license| &license.terms);
+    let terms = &request.terms;
+    let (unit, license) = (request.unit.clone(), request.license);
+    let mut events = Vec::new();
+    if before.is_none_or(|before| before.seats != terms.seats) {
+        let (unit, seats) = (unit.clone(), terms.seats);
+        events.push(Event::LicenseSeatsChanged(LicenseSeatsChanged { unit, license, seats }));
+    }
+    if before.is_none_or(|before| before.features != terms.features) {
+        events.push(Event::LicenseFeaturesChanged(LicenseFeaturesChanged {
+            unit: unit.clone(),
+            license,
+            features: terms.features.clone(),
+            mapping: request.mapping.clone(),
+        }));
+    }
+    let dated = |before: &keyledger_schemas::event::LicenseTerms| {
+        before.paid_until != terms.paid_until || before.expires_at != terms.expires_at
+    };
+    if before.is_none_or(dated) || events.is_empty() {
+        events.push(Event::LicenseExtended(LicenseExtended {
+            unit,
+            license,
+            paid_until: terms.paid_until,
+            expires_at: terms.expires_at,
+        }));
+    }
+    events
+}
+
+/// When to try again: never after a refusal, by the table otherwise; a lost answer only for so long.
+fn next_attempt(
+    purchase: &Purchase,
+    request: &Request,
+    answer: NotDone,
+    retry_after: Option<Duration>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let before = purchase.unit(&request.unit.item, request.unit.number).and_then(|unit| unit.not_done.as_ref());
+    let before = before.filter(|before| before.asked.action == request.action);
+    let in_a_row = before.map_or(0, |before| before.in_a_row);
+    match answer {
+        NotDone::Refused => return None,
+        NotDone::Indeterminate => {
+            let since = before.and_then(|before| before.in_doubt_since).unwrap_or(now);
+            if now.duration_since(since) >= LOOK_UPS_END_AFTER {
+                return None;
+            }
+        }
+        NotDone::Unavailable => {}
+    }
+    let wait = delay(in_a_row).max(retry_after.unwrap_or_default().min(DELAYS[DELAYS.len() - 1]));
+    Some(now.saturating_add(wait).unwrap_or(Timestamp::MAX))
+}
+
+/// The waiting time after `in_a_row` earlier answers of the kind.
+fn delay(in_a_row: u32) -> Duration {
+    let index = usize::try_from(in_a_row).unwrap_or(usize::MAX);
+    DELAYS[index.min(DELAYS.len() - 1)]
+}

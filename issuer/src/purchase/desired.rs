@@ -1,0 +1,337 @@
+//! What each unit of a purchase should be like, from facts, settings and what people decided.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use keyledger_schemas::event::{LicenseTerms, RevokeReason, SuspendReason};
+use keyledger_schemas::ids::{PriceId, ProductId, ProviderName, UnitId};
+use keyledger_schemas::mapping::{self, Mapping, Sale};
+use keyledger_schemas::money::Money;
+use keyledger_schemas::settings::{
+    CancelPolicy, Count, DecidingSettings, EndedPolicy, Grace, LeftPolicy, StopOrKeep, Term,
+};
+use keyledger_schemas::stripe::fact::Metadata;
+use keyledger_schemas::stripe::status::SubscriptionStatus;
+
+use super::period::{self, Item, ItemKind};
+use super::state::{Purchase, Standing, Unit};
+use crate::provider::Capabilities;
+
+/// What decisions are made with, apart from the purchase.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// The settings last recorded in the log.
+    pub settings: DecidingSettings,
+    /// Prices and products that the purchase's items refer to.
+    pub catalogue: Catalogue,
+    /// The engines that can be called, and what they can do.
+    pub providers: BTreeMap<ProviderName, Capabilities>,
+}
+
+/// Metadata of prices and products, as Stripe's catalogue events showed them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    /// By price: its product and its metadata.
+    pub prices: BTreeMap<PriceId, (Option<ProductId>, Metadata)>,
+    /// By product: its metadata.
+    pub products: BTreeMap<ProductId, Metadata>,
+}
+
+/// What is paid until: nothing, a date, or for ever. Ordered by how far it reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PaidUntil {
+    /// No period counts.
+    Nothing,
+    /// The latest end of the counting periods.
+    At(Timestamp),
+    /// A counting period has no end.
+    Forever,
+}
+
+impl PaidUntil {
+    /// As events write it: `None` is for ever. `Nothing` has no date either; ask [`PaidUntil::is_owed`] first.
+    pub fn date(self) -> Option<Timestamp> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::Nothing | Self::Forever => None,
+        }
+    }
+
+    /// What events wrote.
+    pub fn of_date(date: Option<Timestamp>) -> Self {
+        date.map_or(Self::Forever, Self::At)
+    }
+
+    /// Whether some period counts.
+    pub fn is_owed(self) -> bool {
+        self != Self::Nothing
+    }
+}
+
+/// What one unit should be like.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// The unit.
+    pub unit: UnitId,
+    /// What is paid until.
+    pub paid_until: PaidUntil,
+    /// Money was taken for a counting period.
+    pub charged: bool,
+    /// What was paid for the latest charged one.
+    pub amount: Option<Money>,
+    /// Its number is within what was bought.
+    pub number_owed: bool,
+    /// Whether its license should work.
+    pub standing: Standing,
+    /// What the sale means, or why nothing says.
+    pub mapping: Result<Mapping, Unmapped>,
+    /// When its license should stop working; `None` for never.
+    pub expires_at: Option<Timestamp>,
+    /// A license at another engine that the subscription's metadata names for it.
+    pub named: Option<(ProviderName, String, &'static str)>,
+    /// Another system left the sale marked, and the policy leaves it to a person.
+    pub left_to_person: bool,
+}
+
+/// Why a sale means nothing here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unmapped {
+    /// No metadata and no catalog entry matches.
+    NoEntry,
+    /// Metadata names a product in a way that cannot be used.
+    Metadata(mapping::MappingError),
+}
+
+impl Desired {
+    /// What its license should be like. `None` without a mapping or without money.
+    pub fn terms(&self, quantity: u64) -> Option<LicenseTerms> {
+        let mapping = self.mapping.as_ref().ok().filter(|_| self.paid_until.is_owed())?;
+        Some(LicenseTerms {
+            paid_until: self.paid_until.date(),
+            expires_at: self.expires_at,
+            seats: mapping.seats_for(quantity),
+            features: mapping.features.clone(),
+        })
+    }
+}
+
+/// The engine whose ids `skm_key_id` and `skm_key_globalid` are.
+pub const CRYPTOLENS: &str = "cryptolens";
+
+/// Every unit of the purchase that is or was owed, by item and number, with the quantity of its item.
+pub fn units(purchase: &Purchase, context: &Context) -> Vec<(Desired, u64)> {
+    let items = period::items(&purchase.knowledge, &context.settings.policy);
+    let first = items.iter().map(|item| name_of(purchase, item)).min();
+    let named = named_license(purchase);
+    let mut units = Vec::new();
+    for item in &items {
+        let name = name_of(purchase, item);
+        let own = purchase.units.get(&name);
+        let base = resolve(purchase, context, item);
+        if item.metered && !base.as_ref().is_ok_and(|mapping| matches!(mapping.seats, Count::Fixed(_))) {
+            continue;
+        }
+        let owed = base.as_ref().map_or(u32::from(item.quantity > 0), |mapping| mapping.units_for(item.quantity));
+        let held = own.and_then(|own| own.iter().rev().find(|(_, unit)| !unit.licenses.is_empty())).map_or(0, |(n, _)| *n);
+        for number in 1..=owed.max(held).max(1) {
+            let unit = own.and_then(|own| own.get(&number));
+            let named = named.clone().filter(|_| number == 1 && first.as_deref() == Some(&*name));
+            let facts = Facts { purchase, context, item, number_owed: number <= owed, named };
+            units.push((facts.desired(purchase.id.unit(name.clone(), number), unit, &base), item.quantity));
+        }
+    }
+    units
+}
+
+/// The item's first name: one that own events used already, else its own.
+fn name_of(purchase: &Purchase, item: &Item) -> String {
+    let used = |name: &&String| purchase.units.contains_key(*name);
+    let names = [&item.name].into_iter().chain(&item.aliases);
+    names.into_iter().find(used).unwrap_or(&item.name).clone()
+}
+
+/// What the item's sale means by today's settings.
+fn resolve(purchase: &Purchase, context: &Context, item: &Item) -> Result<Mapping, Unmapped> {
+    let known = |price: &PriceId| context.catalogue.prices.get(price);
+    let price = item.price.as_ref();
+    let product = price.and_then(|price| {
+        price.product.as_ref().or_else(|| known(&price.id).and_then(|(product, _)| product.as_ref()))
+    });
+    let price_metadata = price.and_then(|price| {
+        if price.metadata.is_empty() { known(&price.id).map(|(_, metadata)| metadata) } else { Some(&price.metadata) }
+    });
+    let sale = Sale {
+        metadata: [
+            purchase.knowledge.session_metadata(),
+            purchase.knowledge.subscription_metadata(),
+            price_metadata,
+            product.and_then(|product| context.catalogue.products.get(product)),
+        ],
+        price: price.map(|price| &price.id),
+        product,
+        allow_default: item.kind != ItemKind::Explicit,
+    };
+    match mapping::resolve(&context.settings, &sale) {
+        Ok(Some(mapping)) => Ok(mapping),
+        Ok(None) => Err(Unmapped::NoEntry),
+        Err(error) => Err(Unmapped::Metadata(error)),
+    }
+}
+
+/// The license at another engine that the subscription's metadata names.
+fn named_license(purchase: &Purchase) -> Option<(ProviderName, String, &'static str)> {
+    let metadata = purchase.knowledge.subscription_metadata()?;
+    ["skm_key_id", "skm_key_globalid"].into_iter().find_map(|key| {
+        let id = metadata.get(key).map(|id| id.trim()).filter(|id| !id.is_empty())?;
+        Some((ProviderName::from(CRYPTOLENS), id.to_owned(), key))
+    })
+}
+
+/// What bears on one unit.
+struct Facts<'a> {
+    purchase: &'a Purchase,
+    context: &'a Context,
+    item: &'a Item,
+    number_owed: bool,
+    named: Option<(ProviderName, String, &'static str)>,
+}
+
+impl Facts<'_> {
+    fn desired(self, id: UnitId, unit: Option<&Unit>, base: &Result<Mapping, Unmapped>) -> Desired {
+        let mapping = self.mapping(unit, base);
+        let paid_until = self.paid_until(mapping.as_ref().ok());
+        let counting = || self.item.periods.iter().filter(|period| period.counts);
+        let latest = counting().filter(|period| period.charged).max_by_key(|period| (period.end, period.start));
+        Desired {
+            paid_until,
+            charged: latest.is_some(),
+            amount: latest.and_then(|period| period.amount.clone()),
+            number_owed: self.number_owed,
+            standing: self.standing(unit, paid_until),
+            expires_at: self.expires_at(mapping.as_ref().ok(), paid_until),
+            left_to_person: self.left_to_person(),
+            named: self.named,
+            mapping,
+            unit: id,
+        }
+    }
+
+    /// The recorded mapping while the price is the one it was recorded for; else today's.
+    fn mapping(&self, unit: Option<&Unit>, base: &Result<Mapping, Unmapped>) -> Result<Mapping, Unmapped> {
+        let price = self.item.price.as_ref().map(|price| &price.id);
+        let recorded = unit
+            .filter(|unit| !unit.licenses.is_empty())
+            .and_then(Unit::recorded_mapping)
+            .filter(|recorded| price.is_none() || recorded.price.as_ref() == price);
+        let adopted = || {
+            let license = unit.and_then(Unit::license).map(|(_, license)| license).filter(|license| license.adopted);
+            license.map(|license| &license.provider).or(self.named.as_ref().map(|(provider, ..)| provider))
+        };
+        match (recorded, base, adopted()) {
+            (Some(recorded), _, _) => Ok(recorded.clone()),
+            (None, Err(Unmapped::NoEntry), Some(provider)) => {
+                Ok(Mapping { grace: self.context.settings.policy.grace, ..fallback(provider) })
+            }
+            (None, base, _) => base.clone(),
+        }
+    }
+
+    fn paid_until(&self, mapping: Option<&Mapping>) -> PaidUntil {
+        let counting = self.item.periods.iter().filter(|period| period.counts);
+        let ends = counting.map(|period| {
+            let end = match mapping {
+                Some(mapping) => mapping.period_end(period.start, period.end),
+                None => period.end,
+            };
+            PaidUntil::of_date(end)
+        });
+        ends.max().unwrap_or(PaidUntil::Nothing)
+    }
+
+    fn standing(&self, unit: Option<&Unit>, paid_until: PaidUntil) -> Standing {
+        if unit.is_some_and(|unit| unit.revoked_by_person) {
+            return Standing::Revoked(RevokeReason::Operator);
+        }
+        if !paid_until.is_owed() {
+            return Standing::Revoked(RevokeReason::MoneyGone);
+        }
+        match self.suspended() {
+            Some(reason) => Standing::Suspended(reason),
+            None => Standing::Active,
+        }
+    }
+
+    fn suspended(&self) -> Option<SuspendReason> {
+        let policy = &self.context.settings.policy;
+        let knowledge = &self.purchase.knowledge;
+        if policy.dispute_open == StopOrKeep::Suspend && knowledge.has_open_dispute() {
+            return Some(SuspendReason::Disputed);
+        }
+        if let Some(current) = knowledge.subscription.current().filter(|current| !current.has_ended()) {
+            let paid_later = || {
+                let paid = knowledge.invoices.values().filter(|invoice| invoice.paid);
+                paid.filter_map(|invoice| invoice.paid_at).any(|paid_at| paid_at > current.seen.at)
+            };
+            match current.status {
+                SubscriptionStatus::Paused if policy.paused == StopOrKeep::Suspend => {
+                    return Some(SuspendReason::Paused);
+                }
+                SubscriptionStatus::Unpaid if policy.unpaid == StopOrKeep::Suspend && !paid_later() => {
+                    return Some(SuspendReason::Unpaid);
+                }
+                _ => {}
+            }
+        }
+        (!self.number_owed).then_some(SuspendReason::QuantityReduced)
+    }
+
+    fn expires_at(&self, mapping: Option<&Mapping>, paid_until: PaidUntil) -> Option<Timestamp> {
+        let PaidUntil::At(paid_until) = paid_until else { return None };
+        let policy = &self.context.settings.policy;
+        let grace = mapping.map_or(policy.grace, |mapping| mapping.grace);
+        let with_grace = grace.after(paid_until);
+        let Some(current) = self.purchase.knowledge.subscription.current() else { return Some(with_grace) };
+        if let Some(ended) = current.ended() {
+            return Some(match policy.ended {
+                EndedPolicy::EndedAt => with_grace.min(ended),
+                EndedPolicy::PaidUntil => with_grace,
+            });
+        }
+        let canceled = current.cancel_at_period_end || current.cancel_at.is_some_and(|at| at <= paid_until);
+        match policy.cancel_scheduled {
+            CancelPolicy::PaidUntil if canceled => Some(paid_until),
+            CancelPolicy::PaidUntil | CancelPolicy::Grace => Some(with_grace),
+        }
+    }
+
+    fn left_to_person(&self) -> bool {
+        self.context.settings.policy.left_by_other_system == LeftPolicy::Case && is_left(self.purchase)
+    }
+}
+
+/// Whether another system left the subscription marked as charged without a key.
+pub fn is_left(purchase: &Purchase) -> bool {
+    let marked = |metadata: &Metadata| metadata.get("skm_temp_var").is_some_and(|value| !value.is_empty());
+    purchase.knowledge.subscription_metadata().is_some_and(marked) && named_license(purchase).is_none()
+}
+
+/// What a license means that was adopted for a price mapped nowhere: what was bought, as it was paid.
+pub fn fallback(provider: &ProviderName) -> Mapping {
+    Mapping {
+        provider: provider.clone(),
+        product: String::new(),
+        seats: Count::Quantity,
+        units: Count::Fixed(1),
+        term: Term::Subscription,
+        features: BTreeSet::new(),
+        grace: Grace::days(3),
+        options: BTreeMap::new(),
+        price: None,
+    }
+}
+
+/// The prices and products that the purchase's items refer to: what the shell loads a [`Catalogue`] for.
+pub fn prices(purchase: &Purchase) -> BTreeSet<(PriceId, Option<ProductId>)> {
+    let items = period::items(&purchase.knowledge, &DecidingSettings::default().policy);
+    items.into_iter().filter_map(|item| item.price).map(|price| (price.id, price.product)).collect()
+}

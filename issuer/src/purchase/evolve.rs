@@ -1,0 +1,161 @@
+//! Folding events into a purchase. Total: every event is accepted in every state.
+
+use keyledger_schemas::event::{Action, Event, LicenseAdopted, LicenseIssued, LicenseNotDone, LicenseRequested, NotDone};
+use keyledger_schemas::ids::{LicenseId, UnitId};
+
+use super::state::{Answered, Asked, Attached, License, Met, Purchase, Standing, Unit, Waived};
+
+/// Folds one of the purchase's own events.
+#[must_use]
+pub fn evolve(mut purchase: Purchase, event: &Event, at: jiff::Timestamp) -> Purchase {
+    match event {
+        Event::ObligationOpened(data) => purchase.unit_mut(&data.unit).opened = true,
+        Event::ObligationMet(data) => {
+            purchase.unit_mut(&data.unit).met = Some(Met { license: data.license, until: data.owed_until });
+        }
+        Event::ObligationWaived(data) => {
+            purchase.unit_mut(&data.unit).waived = Some(Waived { through: data.through });
+        }
+        Event::LicenseRequested(data) => requested(purchase.unit_mut(&data.unit), data),
+        Event::LicenseNotDone(data) => not_done(purchase.unit_mut(&data.unit), data, at),
+        Event::LicenseIssued(data) => issued(purchase.unit_mut(&data.unit), data),
+        Event::LicenseAdopted(data) => adopted(purchase.unit_mut(&data.unit), data),
+        Event::LicenseExtended(data) => {
+            change(&mut purchase, &data.unit, data.license, |license| {
+                license.terms.paid_until = data.paid_until;
+                license.terms.expires_at = data.expires_at;
+            });
+        }
+        Event::LicenseSeatsChanged(data) => {
+            change(&mut purchase, &data.unit, data.license, |license| license.terms.seats = data.seats);
+        }
+        Event::LicenseFeaturesChanged(data) => {
+            change(&mut purchase, &data.unit, data.license, |license| {
+                license.terms.features.clone_from(&data.features);
+                license.mapping = Some(data.mapping.clone());
+            });
+        }
+        Event::LicenseSuspended(data) => {
+            change(&mut purchase, &data.unit, data.license, |license| {
+                license.standing = Standing::Suspended(data.reason);
+            });
+        }
+        Event::LicenseReinstated(data) => {
+            change(&mut purchase, &data.unit, data.license, |license| license.standing = Standing::Active);
+        }
+        Event::LicenseRevoked(data) => {
+            change(&mut purchase, &data.unit, data.license, |license| {
+                license.standing = Standing::Revoked(data.reason);
+            });
+        }
+        Event::LicenseLapsed(data) => {
+            if let Some(license) = find(purchase.unit_mut(&data.unit), data.license) {
+                license.lapsed_at = Some(data.expires_at);
+            }
+        }
+        Event::LicenseSurplusFound(data) => {
+            let found = (data.provider.clone(), data.provider_id.clone());
+            purchase.unit_mut(&data.unit).surplus.insert(found);
+        }
+        Event::RetryRequested(data) => {
+            let unit = purchase.unit_mut(&data.unit);
+            if let Some(answered) = &mut unit.not_done {
+                answered.next_attempt_at = Some(at);
+                answered.in_a_row = 0;
+                answered.in_doubt_since = answered.in_doubt_since.map(|_| at);
+            }
+        }
+        Event::RevokeRequested(data) => purchase.unit_mut(&data.unit).revoked_by_person = true,
+        Event::AttachRequested(data) => {
+            let named = Attached { provider: data.provider.clone(), provider_id: data.provider_id.clone() };
+            purchase.unit_mut(&data.unit).attached = Some(named);
+        }
+        // Not about a purchase's licenses.
+        Event::CaseWaived(_) | Event::KeyRevealed(_) | Event::SettingsChanged(_) | Event::BodyRefused(_) => {}
+    }
+    purchase
+}
+
+fn requested(unit: &mut Unit, data: &LicenseRequested) {
+    unit.attempts = unit.attempts.max(data.attempt);
+    unit.pending = Some(Asked {
+        attempt: data.attempt,
+        generation: data.generation,
+        action: data.action,
+        terms: data.terms.clone(),
+        mapping: data.mapping.clone(),
+        wait_until: data.wait_until,
+    });
+}
+
+fn not_done(unit: &mut Unit, data: &LicenseNotDone, at: jiff::Timestamp) {
+    let Some(asked) = unit.pending.take_if(|asked| asked.attempt == data.attempt) else { return };
+    let before = unit.not_done.take().filter(|before| before.asked.action == asked.action);
+    let in_doubt_since = match data.answer {
+        NotDone::Indeterminate => before.as_ref().and_then(|before| before.in_doubt_since).or(Some(at)),
+        NotDone::Unavailable | NotDone::Refused if data.nothing_found => None,
+        // Nothing new was made, but an earlier call may still have made something.
+        NotDone::Unavailable | NotDone::Refused => before.as_ref().and_then(|before| before.in_doubt_since),
+    };
+    unit.not_done = Some(Answered {
+        asked,
+        answer: data.answer,
+        next_attempt_at: data.next_attempt_at,
+        in_a_row: before.map_or(0, |before| before.in_a_row).saturating_add(1),
+        in_doubt_since,
+    });
+}
+
+fn issued(unit: &mut Unit, data: &LicenseIssued) {
+    let mapping = unit.pending.as_ref().map(|asked| asked.mapping.clone());
+    done(unit);
+    unit.licenses.insert(data.generation, License {
+        id: data.license,
+        provider: data.provider.clone(),
+        provider_id: data.provider_id.clone(),
+        product: data.product.clone(),
+        adopted: false,
+        mapping,
+        terms: data.terms.clone(),
+        standing: Standing::Active,
+        lapsed_at: None,
+    });
+}
+
+fn adopted(unit: &mut Unit, data: &LicenseAdopted) {
+    done(unit);
+    unit.attached = None;
+    unit.licenses.insert(data.generation, License {
+        id: data.license,
+        provider: data.provider.clone(),
+        provider_id: data.provider_id.clone(),
+        product: String::new(),
+        adopted: true,
+        mapping: data.mapping.clone(),
+        terms: data.terms.clone(),
+        standing: Standing::Active,
+        lapsed_at: None,
+    });
+}
+
+/// Folds an outcome: the license is changed, and what was asked is done.
+fn change(purchase: &mut Purchase, unit: &UnitId, license: LicenseId, change: impl FnOnce(&mut License)) {
+    let unit = purchase.unit_mut(unit);
+    let asked = unit.pending.take();
+    done(unit);
+    if let Some(license) = find(unit, license) {
+        change(license);
+        if let Some(asked) = asked.filter(|asked| asked.action == Action::SetTerms) {
+            license.mapping = Some(asked.mapping);
+        }
+    }
+}
+
+fn done(unit: &mut Unit) {
+    unit.pending = None;
+    unit.not_done = None;
+}
+
+fn find(unit: &mut Unit, license: LicenseId) -> Option<&mut License> {
+    unit.licenses.values_mut().find(|candidate| candidate.id == license)
+}

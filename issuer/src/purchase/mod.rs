@@ -1,0 +1,13 @@
+//! The pure core: what one purchase knows, what it is owed, and what is decided about it.
+//!
+//! `docs/deciding.md` defines it. No clock, no I/O, no `async`: the shell loads a [`Purchase`], asks, appends, saves.
+
+pub mod knowledge;
+pub mod period;
+pub mod state;
+pub mod evolve;
+pub mod desired;
+pub mod owed;
+pub mod decide;
+
+pub use state::Purchase;

@@ -1,0 +1,276 @@
+//! What must be done about a purchase now: derived from state, whatever message woke us.
+
+use jiff::Timestamp;
+use keyledger_schemas::event::{Action, LicenseTerms, NotDone, RevokeReason, SuspendReason};
+use keyledger_schemas::ids::{LicenseId, ProviderName, UnitId};
+use keyledger_schemas::mapping::Mapping;
+
+use super::desired::{self, Context, Desired, PaidUntil};
+use super::state::{Answered, License, Purchase, Standing, Unit};
+
+/// A provider call that is outstanding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The unit it is for.
+    pub unit: UnitId,
+    /// Which of its licenses.
+    pub generation: u32,
+    /// The license.
+    pub license: LicenseId,
+    /// Counts the calls for the unit.
+    pub attempt: u32,
+    /// What to ask.
+    pub action: Action,
+    /// Whether a create may make a license, or only look for one of an earlier call.
+    pub may_create: bool,
+    /// Why a license is stopped, where it is.
+    pub because: Option<Because>,
+    /// Which engine.
+    pub provider: ProviderName,
+    /// The engine's own id, except for a create.
+    pub provider_id: Option<String>,
+    /// The engine's product.
+    pub product: String,
+    /// What the license should be like.
+    pub terms: LicenseTerms,
+    /// What the sale means.
+    pub mapping: Mapping,
+}
+
+/// Why a license is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Because {
+    /// For now.
+    Suspended(SuspendReason),
+    /// For good.
+    Revoked(RevokeReason),
+}
+
+/// What a unit is waiting for, besides its next call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing.
+    Nothing,
+    /// A call, now.
+    Call(Box<Request>),
+    /// A moment.
+    Until(Timestamp),
+}
+
+/// Provider calls outstanding at `now`, one per unit at the most.
+pub fn owed(purchase: &Purchase, context: &Context, now: Timestamp) -> Vec<Request> {
+    let mut calls = Vec::new();
+    for (desired, quantity) in desired::units(purchase, context) {
+        let unit = purchase.unit(&desired.unit.item, desired.unit.number).cloned().unwrap_or_default();
+        if let Need::Call(request) = need(&unit, &desired, quantity, context, now) {
+            calls.push(*request);
+        }
+    }
+    calls
+}
+
+/// When the purchase wants attention next: `now` if something can be done at once, else its earliest timer.
+pub fn next_due(purchase: &Purchase, context: &Context, now: Timestamp) -> Option<Timestamp> {
+    if !super::decide::decide(purchase, context, now).is_empty() {
+        return Some(now);
+    }
+    let units = desired::units(purchase, context);
+    let needs = units.iter().filter_map(|(desired, quantity)| {
+        let unit = purchase.unit(&desired.unit.item, desired.unit.number).cloned().unwrap_or_default();
+        let lapse = lapse_at(&unit).filter(|at| *at > now);
+        let need = match need(&unit, desired, *quantity, context, now) {
+            Need::Nothing => None,
+            Need::Call(_) => Some(now),
+            Need::Until(at) => Some(at),
+        };
+        need.into_iter().chain(lapse).min()
+    });
+    needs.min()
+}
+
+/// When the unit's working license reaches an expiry that was not recorded as lapsed yet.
+pub fn lapse_at(unit: &Unit) -> Option<Timestamp> {
+    let (_, license) = unit.license()?;
+    let expires_at = license.terms.expires_at?;
+    (license.standing == Standing::Active && license.lapsed_at != Some(expires_at)).then_some(expires_at)
+}
+
+/// What one unit needs.
+pub fn need(unit: &Unit, desired: &Desired, quantity: u64, context: &Context, now: Timestamp) -> Need {
+    if !context.settings.issues(&desired.unit.purchase.scope.source, desired.unit.purchase.scope.mode) {
+        return Need::Nothing;
+    }
+    if let Some(pending) = unit.pending.as_ref().filter(|pending| pending.wait_until > now) {
+        return Need::Until(pending.wait_until);
+    }
+    let Some(request) = wanted(unit, desired, quantity, context, now) else { return Need::Nothing };
+    match unit.not_done.as_ref().filter(|answered| is_same(answered, &request)) {
+        Some(answered) => match answered.next_attempt_at {
+            Some(at) if at > now => Need::Until(at),
+            Some(_) => Need::Call(Box::new(request)),
+            None => Need::Nothing,
+        },
+        None => Need::Call(Box::new(request)),
+    }
+}
+
+/// Whether the last answer was to this very request. A changed request is a new one, with its own delays; but while
+/// a create is in doubt, nothing else is asked sooner.
+fn is_same(answered: &Answered, request: &Request) -> bool {
+    let asked = &answered.asked;
+    let unchanged = asked.terms == request.terms && asked.mapping == request.mapping;
+    asked.action == request.action
+        && asked.generation == request.generation
+        && (unchanged || answered.answer != NotDone::Refused)
+}
+
+/// The next call that brings the unit nearer to what it should be, delays aside.
+fn wanted(unit: &Unit, desired: &Desired, quantity: u64, context: &Context, now: Timestamp) -> Option<Request> {
+    let ask = Ask { unit, desired, quantity };
+    if unit.create_in_doubt() {
+        return Some(ask.resolve_doubt());
+    }
+    if let Some((generation, old)) = replaced(unit) {
+        return Some(ask.change(generation, old, Action::Revoke, Some(Because::Revoked(RevokeReason::Replaced))));
+    }
+    match unit.license() {
+        Some((generation, license)) => ask.for_license(generation, license, context, now),
+        None => ask.for_none(context),
+    }
+}
+
+/// An older generation that still stands beside a newer one.
+fn replaced(unit: &Unit) -> Option<(u32, &License)> {
+    let (latest, _) = unit.license()?;
+    let old = unit.licenses.range(..latest).find(|(_, license)| !license.is_revoked());
+    old.map(|(generation, license)| (*generation, license))
+}
+
+struct Ask<'a> {
+    unit: &'a Unit,
+    desired: &'a Desired,
+    quantity: u64,
+}
+
+impl Ask<'_> {
+    /// Finds out what became of a create whose answer was lost; makes the license if it is still owed.
+    fn resolve_doubt(&self) -> Request {
+        let asked = self.unit.pending.as_ref().or(self.unit.not_done.as_ref().map(|answered| &answered.asked));
+        let Some(asked) = asked else { unreachable!("a create is in doubt only after it was asked") };
+        let still_owed = self.desired.terms(self.quantity).filter(|_| self.is_creatable());
+        Request {
+            may_create: still_owed.is_some() && self.desired.mapping.as_ref().is_ok_and(|m| m.same_license(&asked.mapping)),
+            terms: still_owed.unwrap_or_else(|| asked.terms.clone()),
+            ..self.request(asked.generation, Action::Create, asked.mapping.clone(), asked.terms.clone())
+        }
+    }
+
+    /// A unit without a license that stands.
+    fn for_none(&self, context: &Context) -> Option<Request> {
+        if !self.is_creatable() {
+            return None;
+        }
+        let mapping = self.desired.mapping.clone().ok()?;
+        let terms = self.desired.terms(self.quantity)?;
+        if let Some((generation, revoked)) = self.unit.latest() {
+            let reinstates = is_unmanaged(revoked, context)
+                || context.providers.get(&revoked.provider).is_some_and(|engine| engine.reinstates_revoked);
+            let same = revoked.adopted || revoked.mapping.as_ref().is_some_and(|old| old.same_license(&mapping));
+            if reinstates && same {
+                return Some(self.change(generation, revoked, Action::Reinstate, None));
+            }
+            return Some(self.request(generation + 1, Action::Create, mapping, terms));
+        }
+        Some(self.request(1, Action::Create, mapping, terms))
+    }
+
+    /// A unit with a license that stands.
+    fn for_license(&self, generation: u32, license: &License, context: &Context, now: Timestamp) -> Option<Request> {
+        if let Standing::Revoked(reason) = self.desired.standing {
+            return Some(self.change(generation, license, Action::Revoke, Some(Because::Revoked(reason))));
+        }
+        if self.desired.number_owed
+            && let Some(terms) = self.desired.terms(self.quantity)
+            && let Ok(mapping) = &self.desired.mapping
+        {
+            let moved = !license.adopted && license.mapping.as_ref().is_some_and(|old| !old.same_license(mapping));
+            if moved && self.is_creatable() {
+                return Some(self.request(generation + 1, Action::Create, mapping.clone(), terms));
+            }
+            if !moved && terms != license.terms {
+                return Some(self.change(generation, license, Action::SetTerms, None));
+            }
+        }
+        let lapsed = license.terms.expires_at.is_some_and(|at| at <= now) && self.must_block(license, context);
+        match (self.desired.standing, license.standing) {
+            (Standing::Active, Standing::Active) if lapsed => {
+                let because = Because::Suspended(SuspendReason::Lapsed);
+                Some(self.change(generation, license, Action::Suspend, Some(because)))
+            }
+            (Standing::Active, Standing::Suspended(_)) if !lapsed => {
+                Some(self.change(generation, license, Action::Reinstate, None))
+            }
+            (Standing::Suspended(reason), Standing::Active) => {
+                Some(self.change(generation, license, Action::Suspend, Some(Because::Suspended(reason))))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the engine leaves an expired license running.
+    fn must_block(&self, license: &License, context: &Context) -> bool {
+        context.providers.get(&license.provider).is_some_and(|engine| !engine.enforces_expiry)
+    }
+
+    /// Whether a license may be made for the unit now.
+    fn is_creatable(&self) -> bool {
+        let waived = self.unit.waived.is_some_and(|waived| {
+            PaidUntil::of_date(waived.through) >= self.desired.paid_until
+        });
+        self.desired.standing == Standing::Active
+            && self.desired.number_owed
+            && !waived
+            && !self.desired.left_to_person
+            && (self.desired.named.is_none() || !self.unit.licenses.is_empty())
+            && self.unit.attached.is_none()
+    }
+
+    fn request(&self, generation: u32, action: Action, mapping: Mapping, terms: LicenseTerms) -> Request {
+        Request {
+            license: self.desired.unit.license(generation),
+            unit: self.desired.unit.clone(),
+            generation,
+            attempt: self.unit.attempts + 1,
+            action,
+            may_create: action == Action::Create,
+            because: None,
+            provider: mapping.provider.clone(),
+            provider_id: None,
+            product: mapping.product.clone(),
+            terms,
+            mapping,
+        }
+    }
+
+    fn change(&self, generation: u32, license: &License, action: Action, because: Option<Because>) -> Request {
+        let recorded = || license.mapping.clone().unwrap_or_else(|| desired::fallback(&license.provider));
+        let mapping = self.desired.mapping.clone().unwrap_or_else(|_| recorded());
+        let terms = match action {
+            Action::SetTerms => self.desired.terms(self.quantity).unwrap_or_else(|| license.terms.clone()),
+            Action::Create | Action::Suspend | Action::Reinstate | Action::Revoke => license.terms.clone(),
+        };
+        Request {
+            license: license.id,
+            provider: license.provider.clone(),
+            provider_id: Some(license.provider_id.clone()),
+            product: license.product.clone(),
+            because,
+            ..self.request(generation, action, mapping, terms)
+        }
+    }
+}
+
+/// Whether the license is at an engine that is not configured: followed in place, without calls.
+pub fn is_unmanaged(license: &License, context: &Context) -> bool {
+    license.adopted && !context.providers.contains_key(&license.provider)
+}
