@@ -20,7 +20,7 @@ pub struct StateRow {
     pub value: Vec<u8>,
     /// When it wants attention next, if ever.
     pub due_at: Option<Timestamp>,
-    /// Counts writes to the key, from 1.
+    /// Counts writes to the key, from 1; from 1 again for a row put after a delete.
     pub revision: u64,
 }
 

@@ -52,34 +52,43 @@ pub struct Progress {
 /// # Errors
 ///
 /// When the log cannot be read now; damage is not an error but a [`Problem`] in the report.
-pub async fn verify<L: EventLog + ?Sized>(
+pub async fn verify<L: EventLog + ?Sized>(log: &L, progress: impl FnMut(Progress) + Send) -> Result<Report, LogError> {
+    verify_remembering(STREAMS_MAX, log, progress).await
+}
+
+async fn verify_remembering<L: EventLog + ?Sized>(
+    streams_max: usize,
     log: &L,
     mut progress: impl FnMut(Progress) + Send,
 ) -> Result<Report, LogError> {
-    let mut check = Check { log, head: Head::default(), versions: HashMap::new() };
+    let end = match log.head().await {
+        Ok(head) => head.position,
+        // Something before it may be wrong too: the pages below come to the first.
+        Err(LogError::Damaged { position, .. }) => position,
+        Err(error) => return Err(error),
+    };
+    let mut check = Check { log, streams_max, head: Head::default(), versions: HashMap::new() };
     let problem = loop {
-        // The end is asked for again after the last page: a row that was removed there may be all that is missing.
-        let end = match log.head().await {
-            Ok(head) => head,
-            Err(error) => break Some(problem_of(error)?),
-        };
         let page = match log.read_after(check.head.position, PAGE).await {
             Ok(page) => page,
-            Err(error) => break Some(problem_of(error)?),
+            Err(LogError::Damaged { position, reason }) => break Some(Problem { position, reason }),
+            Err(error) => return Err(error),
         };
         if page.is_empty() {
-            break (end.position > check.head.position).then(|| missing(check.head.position + 1));
+            let missing = || Problem { position: check.head.position + 1, reason: "the row is missing".to_owned() };
+            break (end > check.head.position).then(missing);
         }
         if let Some(problem) = check.page(&page).await? {
             break Some(problem);
         }
-        progress(Progress { events: check.head.position, of: end.position.max(check.head.position) });
+        progress(Progress { events: check.head.position, of: end.max(check.head.position) });
     };
     Ok(Report { events: check.head.position, head: check.head, problem })
 }
 
 struct Check<'l, L: ?Sized> {
     log: &'l L,
+    streams_max: usize,
     head: Head,
     /// The version each stream has come to, as far as it is remembered.
     versions: HashMap<StreamId, Version>,
@@ -112,7 +121,7 @@ impl<L: EventLog + ?Sized> Check<'_, L> {
             let (version, stream) = (event.version, &event.stream);
             return Ok(Some(format!("version {version} of stream `{stream}` follows version {before}")));
         }
-        if self.versions.len() >= STREAMS_MAX {
+        if self.versions.len() >= self.streams_max {
             self.versions.clear();
         }
         self.versions.insert(event.stream.clone(), event.version);
@@ -135,14 +144,51 @@ impl<L: EventLog + ?Sized> Check<'_, L> {
     }
 }
 
-fn missing(position: Position) -> Problem {
-    Problem { position, reason: "the row is missing".to_owned() }
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
 
-/// Damage is what this is looking for; anything else means that it cannot look.
-fn problem_of(error: LogError) -> Result<Problem, LogError> {
-    match error {
-        LogError::Damaged { position, reason } => Ok(Problem { position, reason }),
-        error => Err(error),
+    use jiff::Timestamp;
+    use keyledger_schemas::clock::ManualClock;
+
+    use super::*;
+    use crate::log::Append;
+    use crate::memory::MemoryLog;
+    use crate::testing::event;
+
+    async fn log() -> MemoryLog {
+        let log = MemoryLog::new(Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH)));
+        let events = (0..1200).map(|number| event(&format!("evt_{number}"), &format!("s{}", number % 7), "{}"));
+        log.append(Append::events(events.collect())).await.unwrap();
+        log
+    }
+
+    #[tokio::test]
+    async fn a_sound_log_is_sound_to_its_head() {
+        let log = log().await;
+        let mut seen = Vec::new();
+        let report = verify(&log, |progress| seen.push(progress.events)).await.unwrap();
+        assert_eq!(report, Report { events: 1200, head: log.head().await.unwrap(), problem: None });
+        assert_eq!(seen, [512, 1024, 1200]);
+    }
+
+    #[tokio::test]
+    async fn an_empty_log_is_sound() {
+        let log = MemoryLog::new(Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH)));
+        let report = verify(&log, |_| ()).await.unwrap();
+        assert_eq!(report, Report { events: 0, head: Head::default(), problem: None });
+    }
+
+    #[tokio::test]
+    async fn forgotten_streams_are_looked_up() {
+        let report = verify_remembering(1, &log().await, |_| ()).await.unwrap();
+        assert_eq!((report.events, report.problem), (1200, None));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_cannot_be_read_is_an_error_and_not_a_problem() {
+        let log = log().await;
+        log.close();
+        assert!(matches!(verify(&log, |_| ()).await, Err(LogError::Closed)));
     }
 }

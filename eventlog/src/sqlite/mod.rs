@@ -69,9 +69,14 @@ impl SqliteLog {
     pub async fn open(path_or_url: &str, clock: Arc<dyn Clock>, options: Options) -> Result<Self, LogError> {
         let opened = schema::open(path_or_url, clock.now(), &options).await?;
         let readers = schema::readers(&opened.connect, &options);
-        let head = read::head(&readers).await?;
+        let newest = match read::head(&readers).await {
+            Ok(head) => head.position,
+            // It opens, so that `verify` can say what is wrong; nothing can be appended after a damaged head.
+            Err(LogError::Damaged { position, .. }) => position,
+            Err(error) => return Err(error),
+        };
         let (requests, queue) = mpsc::channel(options.queue.max(1));
-        let (wake_sender, wake) = watch::channel(head.position);
+        let (wake_sender, wake) = watch::channel(newest);
         let closing = CancellationToken::new();
         let writer = Writer::new(opened, clock, wake_sender, options.group.max(1), queue, closing.clone());
         #[cfg(test)]
