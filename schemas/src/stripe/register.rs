@@ -90,14 +90,15 @@ fn names_as_past(event: &SubscriptionSeen, other: &SubscriptionSeen) -> bool {
     }
     if let Some(items) = &previous.items {
         let as_many = items.len() == other.items.len();
-        let same = as_many && items.iter().all(|old| {
-            other.items.iter().any(|item| {
-                item.id == old.id
-                    && item.quantity == old.quantity
-                    && item.price.as_ref().map(|price| &price.id) == old.price.as_ref()
-                    && (old.period_end.is_none() || item.period_end == old.period_end)
-            })
-        });
+        let same = as_many
+            && items.iter().all(|old| {
+                other.items.iter().any(|item| {
+                    item.id == old.id
+                        && item.quantity == old.quantity
+                        && item.price.as_ref().map(|price| &price.id) == old.price.as_ref()
+                        && (old.period_end.is_none() || item.period_end == old.period_end)
+                })
+            });
         matches.push(same && other.items != event.items);
     }
     for (key, old) in &previous.metadata {

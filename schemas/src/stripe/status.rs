@@ -25,14 +25,10 @@ macro_rules! status {
                 }
             }
 
-            /// The one that got further: a known word before an unknown one, then the greater.
+            /// The one that got further. Any known word is further than an unknown one.
+            #[must_use]
             pub fn furthest(self, other: Self) -> Self {
-                match (&self, &other) {
-                    (Self::Unknown(_), Self::Unknown(_)) => self.max(other),
-                    (Self::Unknown(_), _) => other,
-                    (_, Self::Unknown(_)) => self,
-                    _ => self.max(other),
-                }
+                self.max(other)
             }
         }
 
@@ -80,8 +76,13 @@ impl SubscriptionStatus {
     pub fn is_ended(&self) -> bool {
         match self {
             Self::Canceled | Self::IncompleteExpired => true,
-            Self::Incomplete | Self::Trialing | Self::Active | Self::PastDue | Self::Unpaid | Self::Paused => false,
-            Self::Unknown(_) => false,
+            Self::Incomplete
+            | Self::Trialing
+            | Self::Active
+            | Self::PastDue
+            | Self::Unpaid
+            | Self::Paused
+            | Self::Unknown(_) => false,
         }
     }
 

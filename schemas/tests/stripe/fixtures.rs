@@ -70,9 +70,17 @@ pub fn facts_of(event: &Value) -> Vec<Fact> {
 }
 
 /// An event of `kind` that shows `object`, made at second 1 500 000 000.
+#[expect(clippy::needless_pass_by_value, reason = "`json!` is written in place")]
 pub fn event(kind: &str, object: Value) -> Value {
     json!({"id": "evt_1", "object": "event", "type": kind, "created": 1_500_000_000, "livemode": true,
            "data": {"object": object}})
+}
+
+/// `object` with the fields of `extra`, which replace its own.
+pub fn with(mut object: Value, extra: Value) -> Value {
+    let (Value::Object(fields), Value::Object(extra)) = (&mut object, extra) else { panic!("objects") };
+    fields.extend(extra);
+    object
 }
 
 /// The facts of an event of `kind` that shows `object`.

@@ -6,7 +6,7 @@ use keyledger_schemas::stripe::status::{
 };
 use serde_json::{Value, json};
 
-use crate::fixtures::{at, charge, event, facts_of, links, shown};
+use crate::fixtures::{at, charge, event, facts_of, links, shown, with};
 use crate::the;
 
 /// A subscription of 2016: one plan, no items.
@@ -183,8 +183,7 @@ fn an_old_intent_shows_its_charges_and_its_invoice() {
 #[test]
 fn the_first_sessions_did_not_say_their_mode() {
     let session = |extra: Value| {
-        let mut object = json!({"id": "cs_1", "object": "checkout.session"});
-        object.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let object = with(json!({"id": "cs_1", "object": "checkout.session"}), extra);
         the!(SessionSeen, shown("checkout.session.completed", object))
     };
     assert_eq!(session(json!({"subscription": "sub_1"})).mode, SessionMode::Subscription);

@@ -4,28 +4,30 @@ use keyledger_schemas::stripe::fact::{Change, Fact, LineKind};
 use keyledger_schemas::stripe::status::{DisputeStatus, PaymentStatus, SessionMode, SubscriptionStatus};
 use serde_json::{Value, json};
 
-use crate::fixtures::{at, charge, event, facts_of, links, shown};
+use crate::fixtures::{at, charge, event, facts_of, links, shown, with};
 use crate::the;
 
 fn subscription(extra: Value) -> Value {
-    let mut object = json!({
-        "id": "sub_1", "object": "subscription", "status": "active", "customer": "cus_1",
-        "items": {"object": "list", "data": [{
-            "id": "si_1", "object": "subscription_item", "quantity": 2, "current_period_end": 1_501_600_000,
-            "price": {"id": "price_1", "object": "price", "product": "prod_1", "metadata": {"skm": "7"}},
-        }]},
-    });
-    object.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-    object
+    with(
+        json!({
+            "id": "sub_1", "object": "subscription", "status": "active", "customer": "cus_1",
+            "items": {"object": "list", "data": [{
+                "id": "si_1", "object": "subscription_item", "quantity": 2, "current_period_end": 1_501_600_000,
+                "price": {"id": "price_1", "object": "price", "product": "prod_1", "metadata": {"skm": "7"}},
+            }]},
+        }),
+        extra,
+    )
 }
 
 fn session(extra: Value) -> Value {
-    let mut object = json!({
-        "id": "cs_1", "object": "checkout.session", "mode": "payment", "status": "complete", "payment_status": "paid",
-        "amount_total": 4900, "currency": "eur", "payment_intent": "pi_1",
-    });
-    object.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-    object
+    with(
+        json!({
+            "id": "cs_1", "object": "checkout.session", "mode": "payment", "status": "complete", "payment_status": "paid",
+            "amount_total": 4900, "currency": "eur", "payment_intent": "pi_1",
+        }),
+        extra,
+    )
 }
 
 #[test]
@@ -182,8 +184,8 @@ fn a_basil_invoice_without_metadata_still_knows_its_subscription() {
     let seen = the!(InvoiceSeen, stated);
     assert!(seen.lines_truncated && seen.subscription_metadata.is_empty());
     let kinds: Vec<_> = seen.lines.iter().map(|line| (line.kind, line.proration)).collect();
-    use LineKind::{InvoiceItem, Subscription};
-    assert_eq!(kinds, [(Subscription, false), (Subscription, true), (InvoiceItem, false)]);
+    let expected = [(LineKind::Subscription, false), (LineKind::Subscription, true), (LineKind::InvoiceItem, false)];
+    assert_eq!(kinds, expected);
     let price = seen.lines[0].price.as_ref().unwrap();
     assert_eq!((price.id.as_str(), price.product.as_ref().unwrap().as_str()), ("price_1", "prod_1"));
     assert_eq!(price.metadata["a"], "b");
@@ -246,8 +248,8 @@ fn the_intent_belongs_to_the_session_only_where_the_session_is_the_sale() {
     let stated = |extra: Value| links(&shown("checkout.session.completed", session(extra)));
     assert_eq!(stated(json!({})), ["pi_1 -> cs_1"]);
     assert_eq!(stated(json!({"invoice": {"id": "in_1"}})), ["cs_1 -> in_1", "pi_1 -> cs_1"]);
-    let started = json!({"mode": "subscription", "subscription": "sub_1", "invoice": "in_1"});
-    assert_eq!(stated(started), ["cs_1 -> sub_1", "cs_1 -> in_1"]);
+    let subscribing = json!({"mode": "subscription", "subscription": "sub_1", "invoice": "in_1"});
+    assert_eq!(stated(subscribing), ["cs_1 -> sub_1", "cs_1 -> in_1"]);
 }
 
 #[test]
@@ -277,9 +279,11 @@ fn a_guest_has_an_address_and_no_id() {
 #[test]
 fn an_authorization_is_not_a_payment() {
     let paid = |extra: Value| {
-        let mut object = json!({"id": "ch_1", "object": "charge", "paid": true, "status": "succeeded", "captured": true,
-                                "amount": 900, "currency": "usd"});
-        object.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let object = with(
+            json!({"id": "ch_1", "object": "charge", "paid": true, "status": "succeeded", "captured": true,
+                                "amount": 900, "currency": "usd"}),
+            extra,
+        );
         let seen = the!(ChargeSeen, shown("charge.updated", object));
         (seen.paid, seen.amount_minor)
     };
@@ -316,8 +320,7 @@ fn a_dispute_with_an_expanded_charge_names_the_intent_of_that_charge() {
 #[test]
 fn a_deleted_customer_is_told_by_the_event_or_by_the_object() {
     let deleted = |kind: &str, extra: Value| {
-        let mut object = json!({"id": "cus_1", "object": "customer"});
-        object.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let object = with(json!({"id": "cus_1", "object": "customer"}), extra);
         the!(CustomerSeen, shown(kind, object)).deleted
     };
     assert!(deleted("customer.deleted", json!({"email": "ada@example.com"})));
