@@ -1,5 +1,7 @@
 //! Several real processes on one SQLite file, killed in the middle of appending.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;

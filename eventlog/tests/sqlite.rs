@@ -1,5 +1,7 @@
 //! The conformance suites on SQLite.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;

@@ -1,6 +1,8 @@
 //! `verify` against a file that someone changed behind the log's back.
 
-use std::path::PathBuf;
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -30,7 +32,7 @@ async fn tampered(statements: &'static str) -> (tempfile::TempDir, SqliteLog) {
     (folder, log)
 }
 
-async fn open(path: &PathBuf) -> SqliteLog {
+async fn open(path: &Path) -> SqliteLog {
     let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
     SqliteLog::open(path.to_str().unwrap(), clock, Options::default()).await.unwrap()
 }

@@ -77,8 +77,8 @@ async fn log_of(count: usize) -> Arc<MemoryLog> {
 }
 
 async fn grow(log: &MemoryLog, count: usize) {
-    let start = log.head().await.unwrap().position as usize;
-    let events = (start..start + count).map(|number| event(&format!("evt_{number}"), "s", "{}")).collect();
+    let start = log.head().await.unwrap().position;
+    let events = (start..start + count as u64).map(|number| event(&format!("evt_{number}"), "s", "{}")).collect();
     log.append(Append::events(events)).await.unwrap();
 }
 

@@ -32,9 +32,9 @@ pub(super) async fn after(pool: &SqlitePool, after: Position, limit: usize) -> R
         let position = after.saturating_add(1 + page.len());
         let row: EventRow = match rows.try_next().await {
             Ok(Some(row)) => row,
-            Ok(None) => break,
             Err(error) if page.events.is_empty() => return Err(unreadable(error, position)),
-            Err(_) => break, // The next page begins there, and says so.
+            // The end; or trouble, and then the next page begins there and says so.
+            Ok(None) | Err(_) => break,
         };
         match row.recorded() {
             Ok(event) if event.position == position => page.push(event),

@@ -178,16 +178,15 @@ fn refuse_migration(path: &Path, error: MigrateError) -> LogError {
 
 async fn name_log(connection: &mut SqliteConnection, now: Timestamp) -> Result<Uuid, LogError> {
     let named: Option<String> = sqlx::query_scalar(LOG_ID).fetch_optional(&mut *connection).await?;
-    let text = match named {
-        Some(text) => text,
-        None => {
-            let mut random = [0; 16];
-            getrandom::fill(&mut random).map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))?;
-            let log_id = uuid::Builder::from_random_bytes(random).into_uuid();
-            sqlx::query(NAME_LOG).bind(log_id.to_string()).bind(sql::time(now)).execute(&mut *connection).await?;
-            // Read back: another process may have been first.
-            sqlx::query_scalar(LOG_ID).fetch_one(connection).await?
-        }
+    let text = if let Some(text) = named {
+        text
+    } else {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))?;
+        let log_id = uuid::Builder::from_random_bytes(random).into_uuid();
+        sqlx::query(NAME_LOG).bind(log_id.to_string()).bind(sql::time(now)).execute(&mut *connection).await?;
+        // Read back: another process may have been first.
+        sqlx::query_scalar(LOG_ID).fetch_one(connection).await?
     };
     text.parse().or_else(|_| refuse(format!("the log's id `{text}` is not a UUID; restore the file from a backup")))
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use keyledger_schemas::envelope::{Hash, Position, Recorded};
+use keyledger_schemas::ids::{AccountId, EventId};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 
@@ -70,12 +71,12 @@ async fn insert(connection: &mut SqliteConnection, event: &Recorded) -> Result<(
         .bind(integer(event.version))
         .bind(&event.kind)
         .bind(event.scope.source.as_str())
-        .bind(event.scope.account.as_ref().map(|account| account.as_str()))
+        .bind(event.scope.account.as_ref().map(AccountId::as_str))
         .bind(event.scope.mode.as_str())
         .bind(sql::time(event.occurred_at))
         .bind(sql::time(event.recorded_at))
-        .bind(event.causation_id.as_ref().map(|id| id.as_str()))
-        .bind(event.correlation_id.as_ref().map(|id| id.as_str()))
+        .bind(event.causation_id.as_ref().map(EventId::as_str))
+        .bind(event.correlation_id.as_ref().map(EventId::as_str))
         .bind(i64::from(event.schema_version))
         .bind(event.actor.as_deref())
         .bind(i64::from(event.partition))
