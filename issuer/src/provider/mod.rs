@@ -38,6 +38,16 @@ pub struct Terms {
     pub features: BTreeSet<String>,
 }
 
+impl Terms {
+    /// Refuses terms that no adapter may send: 0 seats, which some engines read as unlimited.
+    fn check(&self) -> Result<(), ProviderError> {
+        if self.seats == 0 {
+            return Err(ProviderError::Refused { reason: "a license with 0 seats is never sent".to_owned() });
+        }
+        Ok(())
+    }
+}
+
 /// A license to be made.
 #[derive(Clone, Debug)]
 pub struct Create {
