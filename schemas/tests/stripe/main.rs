@@ -4,6 +4,7 @@
 
 mod fixtures;
 
+mod api;
 mod header;
 mod old_shapes;
 mod properties;

@@ -1,4 +1,6 @@
 //! Both renderings of one event state the same facts, and these are the ones in `testdata/facts`.
+//!
+//! After a change of reading that is meant, `cargo insta review` shows the difference and takes it over.
 
 use std::collections::BTreeSet;
 
