@@ -7,10 +7,13 @@ use keyledger_schemas::ids::{Mode, SourceName};
 use keyledger_schemas::secret::Secret;
 use serde::{Deserialize, Serialize};
 
-use crate::signature::{BlankSecret, NamedSecret};
+use crate::signature::{self, BlankSecret, NamedSecret};
 
-/// The smallest buffer for a request's head that the HTTP library takes.
+/// The smallest bound of a request's head that leaves room for a signature header and a proxy's additions.
 const HEADER_BYTES_MIN: usize = 8 * 1024;
+
+/// An hour. Stripe gives up long before.
+const TIMEOUT_MS_MAX: u64 = 60 * 60 * 1000;
 
 /// The settings of the ingest role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +54,7 @@ impl Default for Options {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             body_bytes_max: 4 * 1024 * 1024,
-            signature_tolerance_s: 300,
+            signature_tolerance_s: signature::TOLERANCE.as_secs(),
             header_timeout_ms: 10_000,
             body_timeout_ms: 10_000,
             append_timeout_ms: 10_000,
@@ -85,11 +88,12 @@ impl Options {
             ("header_timeout_ms", self.header_timeout_ms),
             ("body_timeout_ms", self.body_timeout_ms),
             ("append_timeout_ms", self.append_timeout_ms),
+            ("stop_timeout_ms", self.stop_timeout_ms),
             ("check_timeout_ms", self.check_timeout_ms),
         ];
         for (name, value) in timeouts {
-            if value == 0 {
-                problems.push(format!("ingest.{name} must be at least 1"));
+            if !(1..=TIMEOUT_MS_MAX).contains(&value) {
+                problems.push(format!("ingest.{name} must be from 1 to {TIMEOUT_MS_MAX}"));
             }
         }
         if self.signature_tolerance_s == 0 {

@@ -156,12 +156,12 @@ impl Ingest {
         self.refused_grew.notify_one();
     }
 
-    /// Reports refused bodies until stopped. A report that the log does not take stays due.
-    async fn report_refused(&self, stop: &CancellationToken) {
-        while !stop.is_cancelled() {
+    /// Reports refused bodies. A report that the log does not take stays due. May be dropped at any await: a report
+    /// that was on its way has a derived id, and is only offered again.
+    async fn report_refused(&self) {
+        loop {
             self.report_refused_once(false).await;
             tokio::select! {
-                () = stop.cancelled() => {}
                 () = self.refused_grew.notified() => {}
                 () = tokio::time::sleep(REFUSED_EVERY) => {}
             }
@@ -238,7 +238,11 @@ pub async fn serve(listener: TcpListener, ingest: Arc<Ingest>, stop: Cancellatio
     // Connections are dropped with this future, however it ends.
     let _abort_on_drop = ending.abort.clone().drop_guard();
     let connections = TaskTracker::new();
-    tokio::join!(accept(listener, &ingest, &connections, &ending), ingest.report_refused(&stop));
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = accept(listener, &ingest, &connections, &ending) => {}
+        () = ingest.report_refused() => {}
+    }
 
     connections.close();
     if tokio::time::timeout(ingest.options.stop_timeout(), connections.wait()).await.is_err() {
@@ -249,20 +253,13 @@ pub async fn serve(listener: TcpListener, ingest: Arc<Ingest>, stop: Cancellatio
     ingest.report_refused_once(true).await;
 }
 
-/// Accepts connections until stopped, at most [`Options::connections_max`] at once.
+/// Accepts connections until dropped, at most [`Options::connections_max`] at once.
 async fn accept(listener: TcpListener, ingest: &Arc<Ingest>, connections: &TaskTracker, ending: &Ending) {
     let app = router(Arc::clone(ingest));
     let places = Arc::new(Semaphore::new(ingest.options.connections_max.min(Semaphore::MAX_PERMITS)));
     loop {
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            () = ending.stop.cancelled() => return,
-            next = next => next,
-        };
-        match accepted {
+        let place = Arc::clone(&places).acquire_owned().await;
+        match listener.accept().await {
             Ok((stream, _)) => {
                 let (app, ingest, ending) = (app.clone(), Arc::clone(ingest), ending.clone());
                 connections.spawn(Box::pin(async move {

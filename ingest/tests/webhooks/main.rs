@@ -9,6 +9,8 @@ mod hostile;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod observing;
+#[cfg(test)]
 mod signatures;
 #[cfg(test)]
 mod stopping;
