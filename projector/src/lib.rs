@@ -1,1 +1,21 @@
-//! stub
+//! The projector: folds the log into views, independently of the issuer, and lets others read them.
+//!
+//! ```text
+//!   log ──▶ facts (one row per object) ──▶ routed to purchases ──▶ derive ──▶ obligations, licenses, cases
+//! ```
+//!
+//! What is owed is derived here from money facts and license facts alone (docs/deciding.md), so it is right even while
+//! the issuer is stopped. The projector never calls a provider, never calls Stripe, and never writes to the log.
+
+pub mod facts;
+pub mod read;
+mod sql;
+mod store;
+
+pub use sql::ViewsError;
+
+/// Which tables there are. Another number in the file means that it is made anew.
+pub const SCHEMA_VERSION: i64 = 1;
+
+/// Which fold the rows come from: raised whenever the same log would give other rows.
+pub const PROJECTION_VERSION: i64 = 1;

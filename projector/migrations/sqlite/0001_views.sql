@@ -1,0 +1,273 @@
+-- The views: what the log says, folded. All of it may be deleted and is then read from the log again.
+-- Timestamps are UTC text with nine decimals: they read back exactly and sort by time.
+-- `scope` is source:account:mode; a purchase is named by its scope and its object (sub_…, in_…, cs_…).
+
+-- Written when the file is made: which tables and which fold these rows are of. Others are dropped and rebuilt.
+create table view_meta (
+    id integer not null primary key,
+    schema_version integer not null,
+    projection_version integer not null,
+    constraint view_meta_is_one_row check (id = 1)
+) strict;
+
+-- Written with every batch, in its transaction: how far the log has been folded.
+create table checkpoint (
+    name text not null primary key,
+    position integer not null,
+    -- The chain value at that position.
+    chain blob not null
+) strict;
+
+-- Written for events that can never be folded, with the reason.
+create table parked (
+    position integer not null primary key,
+    event_id text not null,
+    kind text not null,
+    reason text not null,
+    recorded_at text not null
+) strict;
+
+-- Written by settings.changed: the settings that decide from there on, JSON.
+create table deciding (
+    id integer not null primary key,
+    settings text not null,
+    position integer not null,
+    constraint deciding_is_one_row check (id = 1)
+) strict;
+
+-- Written by stripe.* events about subscriptions, invoices, sessions, intents, charges, refunds and disputes:
+-- what is known of each object (sets, maxima and registers, as JSON), and the purchase it was routed to.
+create table object (
+    scope text not null,
+    kind text not null,
+    id text not null,
+    source text not null,
+    mode text not null,
+    -- Null while it waits for a link.
+    purchase text,
+    customer text,
+    status text,
+    amount_minor integer,
+    currency text,
+    -- The number on an invoice's paper.
+    number text,
+    happened_at text,
+    facts text not null,
+    first_position integer not null,
+    last_position integer not null,
+    sort_key text not null,
+    constraint object_pk primary key (scope, kind, id)
+) strict;
+
+create index object_purchase on object (scope, purchase);
+create index object_customer on object (scope, customer);
+create index object_id on object (id);
+create index object_number on object (number) where number is not null;
+create unique index object_sort on object (kind, sort_key);
+
+-- Written by stripe.* events: child is nearer to the money, parent nearer to the sale. Also holds refunds and disputes
+-- under their payment, where they wait until it is routed.
+create table link (
+    scope text not null,
+    parent_kind text not null,
+    parent text not null,
+    child_kind text not null,
+    child text not null,
+    constraint link_pk primary key (scope, parent_kind, parent, child_kind, child)
+) strict;
+
+-- Written by stripe.* events: names of lines and items within their invoice or subscription, for search.
+create table part (
+    scope text not null,
+    id text not null,
+    object_kind text not null,
+    object text not null,
+    constraint part_pk primary key (id, scope, object_kind, object)
+) strict;
+
+-- Written by the stripe.* event that first names a purchase; it keeps that name.
+create table purchase (
+    scope text not null,
+    id text not null,
+    source text not null,
+    mode text not null,
+    customer text,
+    -- JSON: items that were named by their price before their si_… was known, and the si_… learned since.
+    names text not null,
+    opened_at text not null,
+    first_position integer not null,
+    last_position integer not null,
+    constraint purchase_pk primary key (scope, id)
+) strict;
+
+create index purchase_customer on purchase (scope, customer);
+
+-- Written by obligation.*, license.* and operator.* events: what happened to one unit, JSON.
+create table unit (
+    scope text not null,
+    purchase text not null,
+    item text not null,
+    number integer not null,
+    facts text not null,
+    constraint unit_pk primary key (scope, purchase, item, number)
+) strict;
+
+-- Written by stripe.customer.* events.
+create table customer (
+    scope text not null,
+    id text not null,
+    source text not null,
+    mode text not null,
+    name text,
+    name_folded text,
+    email text,
+    deleted_at text,
+    -- JSON: the snapshot that counts.
+    facts text not null,
+    first_position integer not null,
+    last_position integer not null,
+    sort_key text not null,
+    constraint customer_pk primary key (scope, id)
+) strict;
+
+create index customer_id on customer (id);
+create index customer_name on customer (name_folded);
+create unique index customer_sort on customer (sort_key);
+
+-- Written by stripe.* events that carry an address: every address a customer, session or invoice ever showed, normalized.
+create table contact (
+    email text not null,
+    scope text not null,
+    object_kind text not null,
+    object text not null,
+    constraint contact_pk primary key (email, scope, object_kind, object)
+) strict;
+
+-- Written by stripe.price.*, stripe.plan.* and every event that embeds a price.
+create table price (
+    scope text not null,
+    id text not null,
+    facts text not null,
+    constraint price_pk primary key (scope, id)
+) strict;
+
+-- Written by stripe.product.* events.
+create table product (
+    scope text not null,
+    id text not null,
+    facts text not null,
+    constraint product_pk primary key (scope, id)
+) strict;
+
+-- Derived: which prices and products a purchase sells, so that a change of their metadata reaches it.
+create table sold (
+    scope text not null,
+    kind text not null,
+    id text not null,
+    purchase text not null,
+    constraint sold_pk primary key (scope, kind, id, purchase)
+) strict;
+
+create index sold_purchase on sold (scope, purchase);
+
+-- Derived after every event that touches the purchase: each unit that has periods, and what it is owed.
+create table obligation (
+    scope text not null,
+    purchase text not null,
+    item text not null,
+    number integer not null,
+    source text not null,
+    mode text not null,
+    -- Null: for ever when has_counting, else nothing counts any more.
+    paid_until text,
+    has_counting integer not null,
+    charged integer not null,
+    standing text not null,
+    -- no_key, free_without_key, not_extended, or null when nothing is open.
+    open text,
+    cause text,
+    amount_minor integer,
+    currency text,
+    price text,
+    provider text,
+    product text,
+    constraint obligation_pk primary key (scope, purchase, item, number)
+) strict;
+
+create index obligation_open on obligation (scope, open) where open is not null;
+
+-- Derived: every license a unit ever had, and units whose money was gone before one was made (without provider).
+create table license (
+    id text not null primary key,
+    scope text not null,
+    source text not null,
+    mode text not null,
+    purchase text not null,
+    item text not null,
+    number integer not null,
+    generation integer not null,
+    customer text,
+    -- As last confirmed: active, suspended, revoked. Grace and expired are computed on reading.
+    state text not null,
+    reason text,
+    -- made, found, adopted, none
+    origin text not null,
+    provider text,
+    provider_id text,
+    product text,
+    key_sealed text,
+    key_id text,
+    key_hash text,
+    key_last4 text,
+    seats integer,
+    features text not null,
+    paid_until text,
+    expires_at text,
+    perpetual integer not null,
+    issued_at text,
+    sort_key text not null
+) strict;
+
+create index license_purchase on license (scope, purchase);
+create index license_customer on license (scope, customer);
+create index license_provider_id on license (provider_id);
+create index license_key_hash on license (key_hash) where key_hash is not null;
+create index license_key_last4 on license (key_last4) where key_last4 is not null;
+create unique index license_sort on license (sort_key);
+
+-- Derived: cases, open, closed and waived. They close by themselves when their fact changes, or by a waiver.
+create table casefile (
+    id text not null primary key,
+    kind text not null,
+    status text not null,
+    scope text not null,
+    source text not null,
+    mode text not null,
+    subject text not null,
+    purchase text,
+    item text,
+    number integer,
+    customer text,
+    amount_minor integer,
+    currency text,
+    opened_at text not null,
+    opened_position integer not null,
+    -- Not shown before this moment (a fact may wait an hour without being a case).
+    visible_from text not null,
+    last_position integer not null,
+    closed_at text,
+    cause text,
+    -- 1: on reading the cause is issuer_behind while the issuer has not come to last_position.
+    awaits_issuer integer not null,
+    detail text,
+    attempts integer not null,
+    next_attempt_at text,
+    waived_by text,
+    waived_reason text,
+    sort_key text not null
+) strict;
+
+create index casefile_purchase on casefile (scope, purchase);
+create index casefile_status on casefile (status, kind);
+create index casefile_customer on casefile (scope, customer);
+create unique index casefile_sort on casefile (sort_key);

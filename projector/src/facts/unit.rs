@@ -1,0 +1,255 @@
+//! What our own events say about one unit: its licenses, the provider's last answer, what a person decided.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use keyledger_schemas::event::{
+    Event, LicenseAdopted, LicenseIssued, LicenseTerms, NotDone, RevokeReason, SealedKey, SuspendReason,
+};
+use keyledger_schemas::ids::{LicenseId, ProviderName, UnitId};
+use keyledger_schemas::mapping::Mapping;
+use serde::{Deserialize, Serialize};
+
+/// A license's state as last confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Stored {
+    /// It works.
+    Active,
+    /// Stopped for now.
+    Suspended {
+        /// Why.
+        reason: SuspendReason,
+        /// The expiry it had then: one that lapsed is wrongly stopped only after that moved.
+        expires_at: Option<Timestamp>,
+    },
+    /// Stopped for good.
+    Revoked {
+        /// Why.
+        reason: RevokeReason,
+    },
+}
+
+/// One license of a unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitLicense {
+    /// The unit's 1st, 2nd … license.
+    pub generation: u32,
+    /// The license.
+    pub license: LicenseId,
+    /// The engine that holds it.
+    pub provider: ProviderName,
+    /// The engine's own id.
+    pub provider_id: String,
+    /// The engine's product, where known.
+    pub product: Option<String>,
+    /// The key, sealed.
+    pub key: Option<SealedKey>,
+    /// What was last confirmed.
+    pub terms: LicenseTerms,
+    /// Its state.
+    pub stored: Stored,
+    /// `made`, `found` or `adopted`.
+    pub origin: String,
+    /// When.
+    pub issued_at: Timestamp,
+}
+
+impl UnitLicense {
+    /// Whether it was stopped although nothing but its own, unchanged expiry stops it. That is not a suspension.
+    pub fn has_lapsed(&self) -> bool {
+        match self.stored {
+            Stored::Suspended { reason: SuspendReason::Lapsed, expires_at } => expires_at == self.terms.expires_at,
+            Stored::Suspended { .. } | Stored::Active | Stored::Revoked { .. } => false,
+        }
+    }
+
+    /// Whether it was stopped for good.
+    pub fn is_revoked(&self) -> bool {
+        matches!(self.stored, Stored::Revoked { .. })
+    }
+
+    /// Whether it works, as far as its expiry lets it.
+    pub fn is_active(&self) -> bool {
+        self.stored == Stored::Active || self.has_lapsed()
+    }
+}
+
+/// A provider's answer other than *done*.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Which.
+    pub answer: NotDone,
+    /// What it said.
+    pub reason: String,
+    /// When it is tried again.
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+/// A person closed the unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiver {
+    /// Periods that end later open it again; `None` closes it for ever.
+    pub through: Option<Timestamp>,
+    /// Who.
+    pub by: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// What our own events say about a unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitFacts {
+    /// Its licenses, by generation.
+    pub licenses: BTreeMap<u32, UnitLicense>,
+    /// The mapping last recorded by a request or an adoption.
+    pub mapping: Option<Mapping>,
+    /// The last attempt.
+    pub attempts: u32,
+    /// The last answer since the last request or retry, unless it was *done*.
+    pub answer: Option<Answer>,
+    /// A person closed it.
+    pub waiver: Option<Waiver>,
+    /// A person revoked it. Final.
+    pub revoked_by_person: bool,
+    /// Licenses that nobody paid for: why, by `provider/id`.
+    pub surplus: BTreeMap<String, String>,
+}
+
+impl UnitFacts {
+    /// The license of the unit: its latest generation that is not revoked.
+    pub fn license(&self) -> Option<&UnitLicense> {
+        self.licenses.values().rev().find(|license| !license.is_revoked())
+    }
+
+    /// Takes one event of ours about this unit.
+    pub fn observe(&mut self, event: &Event, actor: Option<&str>, at: Timestamp) {
+        match event {
+            Event::LicenseRequested(request) => {
+                self.mapping = Some(request.mapping.clone());
+                self.attempts = self.attempts.max(request.attempt);
+                self.answer = None;
+            }
+            Event::LicenseNotDone(not_done) => {
+                self.attempts = self.attempts.max(not_done.attempt);
+                self.answer = Some(Answer {
+                    answer: not_done.answer,
+                    reason: not_done.reason.clone(),
+                    next_attempt_at: not_done.next_attempt_at,
+                });
+            }
+            Event::LicenseIssued(issued) => self.issued(issued, at),
+            Event::LicenseAdopted(adopted) => self.adopted(adopted, at),
+            Event::LicenseExtended(extended) => self.change(extended.license, |license| {
+                license.terms.paid_until = extended.paid_until;
+                license.terms.expires_at = extended.expires_at;
+            }),
+            Event::LicenseSeatsChanged(changed) => {
+                self.change(changed.license, |license| license.terms.seats = changed.seats);
+            }
+            Event::LicenseFeaturesChanged(changed) => {
+                self.mapping = Some(changed.mapping.clone());
+                self.change(changed.license, |license| license.terms.features.clone_from(&changed.features));
+            }
+            Event::LicenseSuspended(suspended) => self.change(suspended.license, |license| {
+                license.stored = Stored::Suspended { reason: suspended.reason, expires_at: license.terms.expires_at };
+            }),
+            Event::LicenseReinstated(reinstated) => {
+                self.change(reinstated.license, |license| license.stored = Stored::Active);
+            }
+            Event::LicenseRevoked(revoked) => {
+                self.revoked_by_person |= revoked.reason == RevokeReason::Operator;
+                self.change(revoked.license, |license| license.stored = Stored::Revoked { reason: revoked.reason });
+            }
+            Event::LicenseSurplusFound(found) => {
+                self.surplus.insert(format!("{}/{}", found.provider, found.provider_id), found.reason.clone());
+            }
+            Event::ObligationWaived(waived) => {
+                self.waiver = Some(Waiver {
+                    through: waived.through,
+                    by: actor.map(str::to_owned),
+                    reason: waived.reason.clone(),
+                });
+            }
+            Event::RetryRequested(_) => self.answer = None,
+            Event::RevokeRequested(_) => self.revoked_by_person = true,
+            // What is owed, met and lapsed follows from money, licenses and time; it is not read from these.
+            Event::ObligationOpened(_) | Event::ObligationMet(_) | Event::LicenseLapsed(_) => {}
+            // The adoption that follows says what was attached.
+            Event::AttachRequested(_) => {}
+            Event::CaseWaived(_) | Event::KeyRevealed(_) | Event::SettingsChanged(_) | Event::BodyRefused(_) => {}
+        }
+    }
+
+    fn issued(&mut self, issued: &LicenseIssued, at: Timestamp) {
+        self.answer = None;
+        let origin = if issued.found { "found" } else { "made" };
+        self.licenses.insert(
+            issued.generation,
+            UnitLicense {
+                generation: issued.generation,
+                license: issued.license,
+                provider: issued.provider.clone(),
+                provider_id: issued.provider_id.clone(),
+                product: Some(issued.product.clone()),
+                key: issued.key.clone(),
+                terms: issued.terms.clone(),
+                stored: Stored::Active,
+                origin: origin.to_owned(),
+                issued_at: at,
+            },
+        );
+    }
+
+    fn adopted(&mut self, adopted: &LicenseAdopted, at: Timestamp) {
+        self.answer = None;
+        self.mapping = adopted.mapping.clone().or_else(|| self.mapping.take());
+        self.licenses.insert(
+            adopted.generation,
+            UnitLicense {
+                generation: adopted.generation,
+                license: adopted.license,
+                provider: adopted.provider.clone(),
+                provider_id: adopted.provider_id.clone(),
+                product: adopted.mapping.as_ref().map(|mapping| mapping.product.clone()),
+                key: None,
+                terms: adopted.terms.clone(),
+                stored: Stored::Active,
+                origin: "adopted".to_owned(),
+                issued_at: at,
+            },
+        );
+    }
+
+    fn change(&mut self, id: LicenseId, change: impl FnOnce(&mut UnitLicense)) {
+        self.answer = None;
+        if let Some(license) = self.licenses.values_mut().find(|license| license.license == id) {
+            change(license);
+        }
+    }
+}
+
+/// The unit that an event of ours is about, if it is about one.
+pub fn unit_of(event: &Event) -> Option<&UnitId> {
+    match event {
+        Event::ObligationOpened(data) => Some(&data.unit),
+        Event::ObligationMet(data) => Some(&data.unit),
+        Event::ObligationWaived(data) => Some(&data.unit),
+        Event::LicenseRequested(data) => Some(&data.unit),
+        Event::LicenseNotDone(data) => Some(&data.unit),
+        Event::LicenseIssued(data) => Some(&data.unit),
+        Event::LicenseAdopted(data) => Some(&data.unit),
+        Event::LicenseExtended(data) => Some(&data.unit),
+        Event::LicenseSeatsChanged(data) => Some(&data.unit),
+        Event::LicenseFeaturesChanged(data) => Some(&data.unit),
+        Event::LicenseSuspended(data) => Some(&data.unit),
+        Event::LicenseReinstated(data) => Some(&data.unit),
+        Event::LicenseRevoked(data) => Some(&data.unit),
+        Event::LicenseLapsed(data) => Some(&data.unit),
+        Event::LicenseSurplusFound(data) => Some(&data.unit),
+        Event::RetryRequested(data) => Some(&data.unit),
+        Event::RevokeRequested(data) => Some(&data.unit),
+        Event::AttachRequested(data) => Some(&data.unit),
+        Event::CaseWaived(_) | Event::KeyRevealed(_) | Event::SettingsChanged(_) | Event::BodyRefused(_) => None,
+    }
+}

@@ -1,0 +1,60 @@
+//! What to do about a case, in plain words.
+
+use keyledger_schemas::ids::CaseId;
+
+use super::CaseStatus;
+
+/// What a person should do next. Names the command where there is one.
+pub(super) fn next(kind: &str, status: CaseStatus, cause: Option<&str>, id: CaseId) -> String {
+    match status {
+        CaseStatus::Closed => return "Nothing: its fact changed.".to_owned(),
+        CaseStatus::Waived => return "Nothing: a person waived it.".to_owned(),
+        CaseStatus::Open => {}
+    }
+    match (kind, cause.unwrap_or_default()) {
+        ("no_key" | "free_without_key" | "not_extended", cause) => unmet(cause, id),
+        ("surplus_key", _) => {
+            format!("Two licenses exist for one paid unit. Delete one at its engine, then: keyledger cases waive {id}")
+        }
+        ("unrouted", _) => {
+            "Money moved that no sale is known for. Resend the payment's events from Stripe's dashboard \
+             (payment intent, charge, invoice), or waive it if it is not a license sale."
+                .to_owned()
+        }
+        ("unknown_status", _) => "Stripe shows a status that this version does not know. Update keyledger; until then \
+             the last known status counts."
+            .to_owned(),
+        ("disputed", _) => "Answer the dispute at Stripe. The case closes when the dispute does.".to_owned(),
+        ("mapping_error", _) => "Correct the metadata named here at Stripe; it is tried again by itself.".to_owned(),
+        ("body_refused", _) => format!(
+            "Bodies over the size limit were refused. If they were Stripe's, resend them from the dashboard, then: \
+             keyledger cases waive {id}"
+        ),
+        _ => format!("Look at it, then: keyledger cases waive {id}"),
+    }
+}
+
+fn unmet(cause: &str, id: CaseId) -> String {
+    match cause {
+        "provider_refused" => format!("Mend what the provider names, then: keyledger cases retry {id}"),
+        "provider_unavailable" => format!("Nothing: it is tried again by itself. At once: keyledger cases retry {id}"),
+        "indeterminate" => format!(
+            "Nothing: the provider is asked whether it made the license before another is made. At once: keyledger \
+             cases retry {id}"
+        ),
+        "left_by_other_system" => format!(
+            "Another system was charged with this sale and left it without a key. Name the key it made in Stripe's \
+             metadata (skm_key_id), or let keyledger issue one ([policy] left_by_other_system = \"issue\"), or: \
+             keyledger cases waive {id}"
+        ),
+        "waiting_for_link" => "What was bought is not known yet. Subscribe the endpoint to invoice.paid and \
+             customer.subscription.*, and resend the events from Stripe's dashboard."
+            .to_owned(),
+        "unmapped_price" => "Add a [[catalog]] entry for the price named here; it is issued by itself then.".to_owned(),
+        "lines_unknown" => "What the session sold is not known. Add a default [[catalog]] entry, or metadata on the \
+             session that names the product."
+            .to_owned(),
+        "issuer_behind" => "Nothing while the issuer catches up; if it stays, start it: keyledger issuer".to_owned(),
+        _ => "Nothing: it is being issued. If it stays, see: keyledger doctor".to_owned(),
+    }
+}

@@ -1,0 +1,158 @@
+//! Customers, and one customer with all that hangs on them.
+
+use jiff::Timestamp;
+use keyledger_schemas::ids::{Mode, Scope};
+
+use super::{
+    AsOf, CaseFilter, CrossLink, Customer, CustomerDetail, CustomerFilter, License, LicenseFilter, PAGE_MAX, Page,
+    PageRequest, SubscriptionFilter, Views, Within, page,
+};
+use crate::facts::CustomerFacts;
+use crate::sql::{self, ViewsError};
+
+macro_rules! customers_where {
+    ($narrowed:literal) => {
+        concat!(
+            "select scope, id, name, email, deleted_at, facts, sort_key from customer where ",
+            $narrowed,
+            " and mode = $2 and (cast($3 as text) is null or source = $3) \
+             and (cast($4 as text) is null or sort_key < $4) \
+             and (cast($5 as text) is null or (name_folded >= $5 and name_folded < $6)) \
+             order by sort_key desc limit $7"
+        )
+    };
+}
+
+const CUSTOMERS: &str = customers_where!("cast($1 as text) is null");
+
+const CUSTOMERS_BY_EMAIL: &str = customers_where!(
+    "((scope, id) in (select scope, object from contact where email = $1 and object_kind = 'customer') \
+     or (scope, id) in (select o.scope, o.customer from contact c join object o \
+     on o.scope = c.scope and o.kind = c.object_kind and o.id = c.object where c.email = $1 and o.customer is not null))"
+);
+
+const CUSTOMER: &str = "select scope, id, name, email, deleted_at, facts, sort_key from customer \
+     where id = $1 and mode = $2 and (cast($3 as text) is null or source = $3) order by scope limit 1";
+
+impl Views {
+    /// Customers, newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; try again.
+    pub async fn customers(
+        &self,
+        within: &Within,
+        filter: &CustomerFilter,
+        request: &PageRequest,
+    ) -> Result<Page<Customer>, ViewsError> {
+        let email = filter.email.as_deref().map(sql::normalize_email);
+        let text = if email.is_some() { CUSTOMERS_BY_EMAIL } else { CUSTOMERS };
+        let prefix = filter.name.as_deref().map(fold_name);
+        let rows: Vec<CustomerRow> = sqlx::query_as(text)
+            .bind(email)
+            .bind(within.mode.as_str())
+            .bind(within.source())
+            .bind(request.after.as_deref())
+            .bind(prefix.as_deref())
+            .bind(prefix.as_deref().map(after_prefix))
+            .bind(i64::from(request.rows()) + 1)
+            .fetch_all(&self.pool)
+            .await?;
+        page(rows, request, |row| row.sort_key.clone(), |row| Ok(row.read()?.1))
+    }
+
+    /// One customer with what hangs on them, as of a time. `None` when nobody is known by that id.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; try again.
+    pub async fn customer(&self, within: &Within, id: &str, as_of: AsOf) -> Result<Option<CustomerDetail>, ViewsError> {
+        let row: Option<CustomerRow> = sqlx::query_as(CUSTOMER)
+            .bind(id)
+            .bind(within.mode.as_str())
+            .bind(within.source())
+            .fetch_optional(&self.pool)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let (scope, customer) = row.read()?;
+        let here = Within { mode: scope.mode, source: Some(scope.source.clone()) };
+        let all = PageRequest { limit: PAGE_MAX, after: None };
+        let of_customer = Some(id.to_owned());
+        let licenses = self.licenses_of_customer(&here, id, as_of.at).await?;
+        let subscriptions = SubscriptionFilter { customer: of_customer.clone(), ..SubscriptionFilter::default() };
+        let cases = CaseFilter { customer: of_customer, ..CaseFilter::default() };
+        let mut cases = self.cases(&here, &cases, as_of, &all).await?.data;
+        cases.sort_by_key(|case| case.status);
+        Ok(Some(CustomerDetail {
+            cross_links: cross_links(&scope, &customer, &licenses),
+            purchases: self.purchases_of(&scope, id).await?,
+            subscriptions: self.subscriptions(&here, &subscriptions, &all).await?.data,
+            payments: self.payments_of_customer(&scope, id).await?,
+            licenses,
+            cases,
+            customer,
+        }))
+    }
+
+    async fn licenses_of_customer(&self, within: &Within, id: &str, at: Timestamp) -> Result<Vec<License>, ViewsError> {
+        let filter = LicenseFilter { customer: Some(id.to_owned()), ..LicenseFilter::default() };
+        let all = PageRequest { limit: PAGE_MAX, after: None };
+        Ok(self.licenses(within, &filter, at, &all).await?.data)
+    }
+}
+
+/// A name as it is compared: in lower case, with single spaces.
+pub(crate) fn fold_name(name: &str) -> String {
+    name.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The first text after everything that begins with `prefix`.
+pub(super) fn after_prefix(prefix: &str) -> String {
+    format!("{prefix}{}", char::MAX)
+}
+
+fn cross_links(scope: &Scope, customer: &Customer, licenses: &[License]) -> Vec<CrossLink> {
+    let account = scope.account.as_ref().map(|account| format!("{account}/")).unwrap_or_default();
+    let test = if scope.mode == Mode::Test { "test/" } else { "" };
+    let url = format!("https://dashboard.stripe.com/{account}{test}customers/{}", customer.id);
+    let mut links = vec![CrossLink { system: "stripe".to_owned(), id: customer.id.to_string(), url: Some(url) }];
+    if let Some(id) = customer.metadata.get("skm_customer_id") {
+        links.push(CrossLink { system: "cryptolens".to_owned(), id: id.clone(), url: None });
+    }
+    for license in licenses {
+        if let (Some(provider), Some(id)) = (&license.provider, &license.provider_id) {
+            links.push(CrossLink { system: provider.to_string(), id: id.clone(), url: None });
+        }
+    }
+    links
+}
+
+#[derive(sqlx::FromRow)]
+struct CustomerRow {
+    scope: String,
+    id: String,
+    name: Option<String>,
+    email: Option<String>,
+    deleted_at: Option<String>,
+    facts: String,
+    sort_key: String,
+}
+
+impl CustomerRow {
+    fn read(self) -> Result<(Scope, Customer), ViewsError> {
+        let scope = sql::parse_scope(&self.scope)?;
+        let facts: CustomerFacts = sql::parse_json("a customer", &self.facts)?;
+        let customer = Customer {
+            id: self.id.as_str().into(),
+            source: scope.source.clone(),
+            account: scope.account.clone(),
+            mode: scope.mode,
+            name: self.name,
+            email: self.email,
+            deleted_at: sql::parse_optional_time(self.deleted_at.as_deref())?,
+            metadata: facts.metadata,
+        };
+        Ok((scope, customer))
+    }
+}

@@ -1,0 +1,66 @@
+//! How far the views are, and what waits for a person.
+
+use jiff::Timestamp;
+
+use super::{Parked, Status, Views, Within};
+use crate::sql::{self, ViewsError};
+
+const POSITION: &str = "select position from checkpoint where name = 'projector'";
+
+const CASES_OPEN: &str = "select kind, count(*), min(opened_at) from casefile \
+     where status = 'open' and visible_from <= $3 and mode = $1 and (cast($2 as text) is null or source = $2) \
+     group by kind";
+
+const PARKED_COUNT: &str = "select count(*) from parked";
+
+const PARKED: &str =
+    "select position, event_id, kind, reason from parked where position > $1 order by position limit $2";
+
+impl Views {
+    /// How far the views are, and what is open at `at`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; try again.
+    pub async fn status(&self, within: &Within, at: Timestamp) -> Result<Status, ViewsError> {
+        let position: Option<i64> = sqlx::query_scalar(POSITION).fetch_optional(&self.pool).await?;
+        let open: Vec<(String, i64, String)> = sqlx::query_as(CASES_OPEN)
+            .bind(within.mode.as_str())
+            .bind(within.source())
+            .bind(sql::time(at))
+            .fetch_all(&self.pool)
+            .await?;
+        let parked: i64 = sqlx::query_scalar(PARKED_COUNT).fetch_one(&self.pool).await?;
+        let oldest = open.iter().find(|(kind, ..)| kind == "no_key").map(|(.., opened_at)| opened_at.as_str());
+        Ok(Status {
+            position: sql::unsigned(position.unwrap_or(0)),
+            oldest_no_key: sql::parse_optional_time(oldest)?,
+            cases_open: open.iter().map(|(kind, count, _)| (kind.clone(), sql::unsigned(*count))).collect(),
+            parked: sql::unsigned(parked),
+        })
+    }
+
+    /// Up to `limit` events that were set aside, after a position.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; try again.
+    pub async fn parked(&self, after: u64, limit: u32) -> Result<Vec<Parked>, ViewsError> {
+        let rows: Vec<(i64, String, String, String)> =
+            sqlx::query_as(PARKED).bind(sql::integer(after)).bind(i64::from(limit)).fetch_all(&self.pool).await?;
+        let parked = rows.into_iter().map(|(position, event_id, kind, reason)| Parked {
+            position: sql::unsigned(position),
+            event_id,
+            kind,
+            reason,
+        });
+        Ok(parked.collect())
+    }
+}
+
+impl Within {
+    /// The source as a query takes it.
+    pub(super) fn source(&self) -> Option<&str> {
+        self.source.as_ref().map(|source| source.as_str())
+    }
+}

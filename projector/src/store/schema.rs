@@ -1,0 +1,58 @@
+//! Opening the file for writing, with today's tables.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+
+use crate::sql::ViewsError;
+use crate::{PROJECTION_VERSION, SCHEMA_VERSION};
+
+/// Which tables and which fold the rows are of.
+pub const META: &str = "select schema_version, projection_version from view_meta where id = 1";
+
+const HAS_META: &str = "select count(*) from sqlite_schema where type = 'table' and name = 'view_meta'";
+const OTHER_TABLES: &str = "select count(*) from sqlite_schema where type = 'table' and name not like 'sqlite%'";
+const PUT_META: &str = "insert into view_meta (id, schema_version, projection_version) values (1, $1, $2)";
+const FIRST_CHECKPOINT: &str = "insert into checkpoint (name, position, chain) values ('projector', 0, $1)";
+
+/// How long a writer waits for a lock.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Opens the file, making it when it is not there. Tables of another build are dropped and made anew: what they held
+/// is read from the log again.
+pub(crate) async fn connect(url: &str) -> Result<SqliteConnection, ViewsError> {
+    let options = SqliteConnectOptions::from_str(url)?
+        .create_if_missing(true)
+        .busy_timeout(BUSY)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A view that lost its last batches in a power cut reads them again: the checkpoint went with them.
+        .synchronous(SqliteSynchronous::Normal)
+        .disable_statement_logging();
+    let mut connection = options.connect().await?;
+    let mut transaction = connection.begin_with("begin immediate").await?;
+    let has_meta: i64 = sqlx::query_scalar(HAS_META).fetch_one(&mut *transaction).await?;
+    if has_meta == 0 {
+        let tables: i64 = sqlx::query_scalar(OTHER_TABLES).fetch_one(&mut *transaction).await?;
+        if tables > 0 {
+            let reason = format!("`{url}` is a database of something else; name another file");
+            return Err(ViewsError::Unusable { reason });
+        }
+    }
+    let meta: Option<(i64, i64)> = match has_meta {
+        0 => None,
+        _ => sqlx::query_as(META).fetch_optional(&mut *transaction).await?,
+    };
+    if meta != Some((SCHEMA_VERSION, PROJECTION_VERSION)) {
+        if meta.is_some() {
+            tracing::warn!("the views were made by another build and are rebuilt from the log");
+        }
+        sqlx::raw_sql(include_str!("../../migrations/sqlite/reset.sql")).execute(&mut *transaction).await?;
+        sqlx::raw_sql(include_str!("../../migrations/sqlite/0001_views.sql")).execute(&mut *transaction).await?;
+        sqlx::query(PUT_META).bind(SCHEMA_VERSION).bind(PROJECTION_VERSION).execute(&mut *transaction).await?;
+        sqlx::query(FIRST_CHECKPOINT).bind([0_u8; 32].as_slice()).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok(connection)
+}
