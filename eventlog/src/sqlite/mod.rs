@@ -3,6 +3,8 @@
 //! One task writes, over one connection, a group of appends per transaction; a pool of its own reads. Other processes
 //! may have the same file open and write too: SQLite's lock puts their transactions in order.
 
+#[cfg(test)]
+mod faults;
 mod read;
 mod schema;
 mod write;
@@ -56,7 +58,7 @@ struct Shared {
     closing: CancellationToken,
     writer: Mutex<Option<JoinHandle<()>>>,
     #[cfg(test)]
-    faults: writer::Faults,
+    faults: faults::Faults,
 }
 
 impl SqliteLog {

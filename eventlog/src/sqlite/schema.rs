@@ -51,9 +51,10 @@ pub(super) async fn open(path_or_url: &str, now: Timestamp, options: &Options) -
     let path = path_of(path_or_url)?;
     let plain = SqliteConnectOptions::new()
         .filename(&path)
-        .create_if_missing(true)
+        .create_if_missing(false)
         .busy_timeout(options.busy_timeout)
         .disable_statement_logging();
+    create(&path).await.map_err(sqlx::Error::Io)?;
     let mut tries = 1;
     loop {
         match try_open(&path, &plain, now).await {
@@ -67,13 +68,15 @@ pub(super) async fn open(path_or_url: &str, now: Timestamp, options: &Options) -
 
 /// The pool that reads. It cannot write, whatever text it is given.
 pub(super) fn readers(connect: &SqliteConnectOptions, options: &Options) -> SqlitePool {
-    let connect = connect.clone().create_if_missing(false).pragma("query_only", "on");
-    SqlitePoolOptions::new().max_connections(options.readers.max(1)).connect_lazy_with(connect)
+    let connect = connect.clone().pragma("query_only", "on");
+    // A file needs no asking whether it is still there: that would cost as much as the query.
+    let pool = SqlitePoolOptions::new().max_connections(options.readers.max(1)).test_before_acquire(false);
+    pool.connect_lazy_with(connect)
 }
 
 /// A further writing connection to an opened file, with its settings read back.
 pub(super) async fn connect(connect: &SqliteConnectOptions) -> Result<SqliteConnection, LogError> {
-    let mut connection = connect.clone().create_if_missing(false).connect().await?;
+    let mut connection = connect.connect().await?;
     check_settings(&mut connection).await?;
     Ok(connection)
 }
@@ -116,6 +119,19 @@ fn path_of(path_or_url: &str) -> Result<PathBuf, LogError> {
             refuse(format!("the folder `{}` does not exist; make it first", folder.display()))
         }
         _ => Ok(path),
+    }
+}
+
+/// Makes an empty file that only its owner can read, when there is none: it will hold the data of customers. SQLite
+/// gives the files beside it the same mode.
+async fn create(path: &Path) -> std::io::Result<()> {
+    let mut options = tokio::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    options.mode(0o600);
+    match options.open(path).await {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use keyledger_schemas::clock::ManualClock;
+use sqlx::SqliteConnection;
 
 use super::*;
 use crate::state::{StateChange, StateStore, StateWrite};
@@ -26,8 +27,28 @@ impl Place {
     }
 
     async fn try_open(&self) -> Result<SqliteLog, LogError> {
-        SqliteLog::open(&self.path(), self.clock.clone(), Options::default()).await
+        let options = Options { busy_timeout: Duration::from_millis(500), ..Options::default() };
+        SqliteLog::open(&self.path(), self.clock.clone(), options).await
     }
+
+    /// A connection as another process has one, in a writing transaction.
+    async fn lock(&self) -> SqliteConnection {
+        let mut other =
+            schema::open(&self.path(), Timestamp::UNIX_EPOCH, &Options::default()).await.unwrap().connection;
+        sqlx::query("begin immediate").execute(&mut other).await.unwrap();
+        other
+    }
+}
+
+/// Starts appends of one event each, in this order, and gives them time to queue up.
+async fn queue(log: &SqliteLog, ids: &[&str]) -> Vec<JoinHandle<Result<Vec<Placed>, AppendError>>> {
+    let mut tasks = Vec::new();
+    for id in ids {
+        let (log, event) = (log.clone(), event(id, "s", "{}"));
+        tasks.push(tokio::spawn(async move { log.append(Append::events(vec![event])).await }));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tasks
 }
 
 fn put(key: &str, value: &str, expected: Option<u64>) -> StateWrite {
@@ -113,17 +134,20 @@ async fn a_database_of_someone_else_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_log_of_a_newer_keyledger_is_refused() {
+async fn a_log_with_another_schema_than_ours_is_refused() {
     use sqlx::{ConnectOptions, Connection};
-    let place = Place::new();
-    place.open().await.close().await;
-    let mut other = sqlx::sqlite::SqliteConnectOptions::new().filename(place.path()).connect().await.unwrap();
     let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
          values (9999, 'from the future', 1, x'00', 0)";
-    sqlx::query(newer).execute(&mut other).await.unwrap();
-    other.close().await.unwrap();
-    let refused = place.try_open().await;
-    assert!(matches!(&refused, Err(LogError::Unsafe { reason }) if reason.contains("newer")), "{refused:?}");
+    let edited = "update _sqlx_migrations set checksum = x'00' where version = 1";
+    for (change, said) in [(newer, "newer keyledger"), (edited, "another schema 1")] {
+        let place = Place::new();
+        place.open().await.close().await;
+        let mut other = sqlx::sqlite::SqliteConnectOptions::new().filename(place.path()).connect().await.unwrap();
+        sqlx::query(change).execute(&mut other).await.unwrap();
+        other.close().await.unwrap();
+        let refused = place.try_open().await;
+        assert!(matches!(&refused, Err(LogError::Unsafe { reason }) if reason.contains(said)), "{refused:?}");
+    }
 }
 
 #[tokio::test]
@@ -183,4 +207,110 @@ async fn many_handles_may_make_the_same_file_at_once() {
     }
     ids.dedup();
     assert_eq!(ids.len(), 1);
+}
+
+#[tokio::test]
+async fn an_append_waits_for_another_process_that_is_writing() {
+    let place = Place::new();
+    let log = place.open().await;
+    let mut other = place.lock().await;
+    let tasks = queue(&log, &["a"]).await;
+    sqlx::query("commit").execute(&mut other).await.unwrap();
+    for task in tasks {
+        assert_eq!(task.await.unwrap().unwrap(), [Placed::Appended(1)]);
+    }
+}
+
+#[tokio::test]
+async fn a_file_locked_for_too_long_is_unavailable_and_nothing_is_written_later() {
+    let place = Place::new();
+    let log = place.open().await;
+    let mut other = place.lock().await;
+    for task in queue(&log, &["a", "b"]).await {
+        let refused = task.await.unwrap();
+        assert!(matches!(refused, Err(AppendError::Unavailable(LogError::Database(_)))), "{refused:?}");
+    }
+    sqlx::query("commit").execute(&mut other).await.unwrap();
+    let placed = log.append(Append::events(vec![event("c", "s", "")])).await.unwrap();
+    assert_eq!(placed, [Placed::Appended(1)]);
+}
+
+#[tokio::test]
+async fn an_append_that_the_database_refuses_does_not_take_its_group_along() {
+    let place = Place::new();
+    let log = place.open().await;
+    let mut other = place.lock().await;
+    let trap = "create trigger trap before insert on event when new.id = 'bad' \
+         begin select raise(abort, 'the disk said no'); end";
+    sqlx::query(trap).execute(&mut other).await.unwrap();
+    // The first holds the writer until the lock is gone; the others are one group.
+    let mut tasks = queue(&log, &["first", "a", "bad", "b"]).await.into_iter();
+    sqlx::query("commit").execute(&mut other).await.unwrap();
+    let mut next = async || tasks.next().unwrap().await.unwrap();
+    assert_eq!(next().await.unwrap(), [Placed::Appended(1)]);
+    assert_eq!(next().await.unwrap(), [Placed::Appended(2)]);
+    let refused = next().await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(LogError::Database(_)))), "{refused:?}");
+    assert_eq!(next().await.unwrap(), [Placed::Appended(3)]);
+}
+
+#[tokio::test]
+async fn closing_finishes_what_is_queued() {
+    let place = Place::new();
+    let log = place.open().await;
+    let mut other = place.lock().await;
+    let tasks = queue(&log, &["a", "b", "c"]).await;
+    let closing = tokio::spawn(async move { log.close().await });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    sqlx::query("commit").execute(&mut other).await.unwrap();
+    closing.await.unwrap();
+    for (index, task) in tasks.into_iter().enumerate() {
+        assert_eq!(task.await.unwrap().unwrap(), [Placed::Appended(index as u64 + 1)]);
+    }
+    assert_eq!(place.open().await.head().await.unwrap().position, 3);
+}
+
+#[tokio::test]
+async fn a_commit_of_unknown_outcome_is_answered_only_once_it_is_known() {
+    let place = Place::new();
+    let log = place.open().await;
+    log.0.faults.lose_the_answer_and_lock(&place.path());
+    let tasks = queue(&log, &["a"]).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!tasks[0].is_finished(), "nothing true can be said yet");
+    log.0.faults.unlock().await;
+    for task in tasks {
+        assert_eq!(task.await.unwrap().unwrap(), [Placed::Appended(1)]);
+    }
+}
+
+#[tokio::test]
+async fn when_the_writer_is_gone_the_caller_looks_for_itself() {
+    let place = Place::new();
+    let log = place.open().await;
+    log.append(Append::events(vec![event("there", "s", "{}")])).await.unwrap();
+    let there = log.after_the_writer(&Append::events(vec![event("there", "s", "{}")])).await.unwrap();
+    assert_eq!(there, [Placed::Duplicate(1)]);
+
+    let mut other = place.lock().await;
+    let tasks = queue(&log, &["a"]).await;
+    log.0.writer.lock().await.as_ref().unwrap().abort();
+    for task in tasks {
+        let refused = task.await.unwrap();
+        assert!(matches!(refused, Err(AppendError::Unavailable(LogError::Closed))), "{refused:?}");
+    }
+    sqlx::query("commit").execute(&mut other).await.unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_its_owner_can_read_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let log = place.open().await;
+    log.append(Append::events(vec![event("a", "s", "{}")])).await.unwrap();
+    for file in std::fs::read_dir(place.folder.path()).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", file.path());
+    }
 }

@@ -20,6 +20,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+#[cfg(test)]
+use super::faults::Faults;
 use super::schema::{self, Opened};
 use super::write::{self, Witness};
 use crate::log::{Append, AppendError, LogError, Placed};
@@ -255,43 +257,3 @@ fn refuse(group: Vec<Request>, error: LogError) {
 #[derive(Debug, thiserror::Error)]
 #[error("the group of appends was not committed")]
 struct GroupFailed(#[source] Arc<LogError>);
-
-#[cfg(test)]
-pub(super) use faults::Faults;
-
-/// Failures of the commit itself, which no file system will make on demand.
-#[cfg(test)]
-pub(super) mod faults {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU8, Ordering};
-
-    use sqlx::{Sqlite, Transaction};
-
-    /// What the next commit does.
-    #[derive(Clone, Debug, Default)]
-    pub(in crate::sqlite) struct Faults(Arc<AtomicU8>);
-
-    impl Faults {
-        /// The next commit happens, and its answer is lost.
-        pub(in crate::sqlite) fn lose_the_answer(&self) {
-            self.0.store(1, Ordering::SeqCst);
-        }
-
-        /// The next commit does not happen, and its answer is lost.
-        pub(in crate::sqlite) fn lose_the_commit(&self) {
-            self.0.store(2, Ordering::SeqCst);
-        }
-
-        pub(super) async fn before_commit<'c>(
-            &self,
-            transaction: Transaction<'c, Sqlite>,
-        ) -> Result<Transaction<'c, Sqlite>, sqlx::Error> {
-            match self.0.swap(0, Ordering::SeqCst) {
-                0 => return Ok(transaction),
-                1 => transaction.commit().await?,
-                _ => transaction.rollback().await?,
-            }
-            Err(sqlx::Error::WorkerCrashed)
-        }
-    }
-}
