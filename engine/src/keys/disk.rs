@@ -109,6 +109,7 @@ impl DeploymentKeys {
         }
         let keys = Self::generate()?;
         let parent = parent_of(dir);
+        let absent: Vec<&Path> = parent.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(io("create", parent))?;
         let fresh = parent.join(format!(".keys-new-{}", HEXLOWER.encode(&random_32()?[..8])));
         let placed = write_set(&fresh, &keys).and_then(|()| place(&fresh, dir));
@@ -118,6 +119,10 @@ impl DeploymentKeys {
             return Err(error);
         }
         sync_dir(parent)?;
+        // A directory made on the way is safe only when the one above it is synced too.
+        for made in absent {
+            sync_dir(parent_of(made))?;
+        }
         Ok(keys)
     }
 
