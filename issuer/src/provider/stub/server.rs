@@ -6,7 +6,7 @@
 //! | `GET /licenses?reference=` | those that carry it, as far as the search sees them |
 //! | `GET /licenses/{id}` | one |
 //! | `PATCH /licenses/{id}` | sets what is given: `expires_at`, `seats`, `features`, `state` |
-//! | `GET /control/stats` | what was really made, and how calls ended: [`Stats`](super::wire::Stats) |
+//! | `GET /control/stats` | what was really made, and how calls ended: [`Stats`] |
 //! | `GET`, `PUT /control/faults` | how it misbehaves: [`super::faults`] |
 //!
 //! It has no password and is for one's own machine. What a call does is done even if its caller has left: a commit

@@ -69,7 +69,6 @@ pub struct NewLicense {
 #[serde(deny_unknown_fields)]
 pub struct Patch {
     /// Absent: as before. `null`: never expires.
-    #[expect(clippy::option_option, reason = "absent and null mean different things here")]
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Option<Timestamp>>,
     /// 0 is unlimited.
