@@ -1,7 +1,36 @@
 //! The issuer: turns paid money into licenses and keeps them in step.
 //!
-//! [`purchase`] is the pure core. It never reads a webhook, writes a view or knows HTTP; [`provider`] calls engines
-//! and decides nothing.
+//! ```text
+//!   log ──▶ reader ──▶ purchase state, due times ──▶ worker ──▶ request ─▶ engine ─▶ outcome ──▶ log
+//! ```
+//!
+//! [`purchase`] is the pure core. The rest is shell: it loads a purchase, asks the core, appends, calls, appends.
+//! It never reads a webhook, writes a view, or knows what a customer is called.
 
 pub mod purchase;
+
+mod routing;
+
+pub mod store;
+
+mod reader;
+
+mod worker;
+
+mod call;
+
+pub mod engines;
+
+mod fence;
+
+pub mod issuer;
+
+pub mod balance;
+
 pub mod provider;
+
+pub use engines::Engines;
+pub use fence::LEASE;
+pub use issuer::{Issuer, IssuerError, Options, Parts};
+pub use reader::{NAME, PARKED};
+pub use worker::WorkError;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use keyledger_schemas::event::{LicenseTerms, RevokeReason, SuspendReason};
-use keyledger_schemas::ids::{PriceId, ProductId, ProviderName, UnitId};
+use keyledger_schemas::ids::{CustomerId, PriceId, ProductId, ProviderName, UnitId};
 use keyledger_schemas::mapping::{self, Mapping, Sale};
 use keyledger_schemas::money::Money;
 use keyledger_schemas::settings::{
@@ -73,6 +73,8 @@ impl PaidUntil {
 pub struct Desired {
     /// The unit.
     pub unit: UnitId,
+    /// Whose it is, where known.
+    pub customer: Option<CustomerId>,
     /// What is paid until.
     pub paid_until: PaidUntil,
     /// Money was taken for a counting period.
@@ -212,6 +214,7 @@ impl Facts<'_> {
             left_to_person: self.left_to_person(),
             named: self.named,
             mapping,
+            customer: self.purchase.knowledge.customer.clone(),
             unit: id,
         }
     }

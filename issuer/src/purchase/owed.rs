@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use keyledger_schemas::event::{Action, LicenseTerms, NotDone, RevokeReason, SuspendReason};
-use keyledger_schemas::ids::{LicenseId, ProviderName, UnitId};
+use keyledger_schemas::ids::{CustomerId, LicenseId, ProviderName, UnitId};
 use keyledger_schemas::mapping::Mapping;
 
 use super::desired::{self, Context, Desired, PaidUntil};
@@ -25,6 +25,8 @@ pub struct Request {
     pub may_create: bool,
     /// Why a license is stopped, where it is.
     pub because: Option<Because>,
+    /// Whose it is, where known.
+    pub customer: Option<CustomerId>,
     /// Which engine.
     pub provider: ProviderName,
     /// The engine's own id, except for a create.
@@ -244,6 +246,7 @@ impl Ask<'_> {
             action,
             may_create: action == Action::Create,
             because: None,
+            customer: self.desired.customer.clone(),
             provider: mapping.provider.clone(),
             provider_id: None,
             product: mapping.product.clone(),

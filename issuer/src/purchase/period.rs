@@ -70,14 +70,17 @@ pub fn items(knowledge: &Knowledge, policy: &Policy) -> Vec<Item> {
     items
 }
 
-/// Whether money or a settled session is there, but nothing tells what was sold.
-pub fn is_sold_unseen(knowledge: &Knowledge) -> bool {
-    !knowledge.is_one_off()
-        && paid_sources(knowledge).any(|source| {
-            let unread = source.invoice.is_none_or(|invoice| invoice.lines.is_empty() || invoice.lines_truncated);
-            unread && seen_periods(knowledge, &source).next().is_none()
-        })
-        && items(knowledge, &Policy::default()).is_empty()
+/// Whether money was taken (`Some(true)`), or a sale settled without money (`Some(false)`), of which nothing tells what was
+/// sold. `None` when everything paid has items.
+pub fn sold_unseen(knowledge: &Knowledge) -> Option<bool> {
+    if knowledge.is_one_off() || !items(knowledge, &Policy::default()).is_empty() {
+        return None;
+    }
+    let unread = |source: &PaidSource<'_>| {
+        let whole = source.invoice.is_some_and(|invoice| !invoice.lines.is_empty() && !invoice.lines_truncated);
+        !whole && seen_periods(knowledge, source).next().is_none()
+    };
+    paid_sources(knowledge).filter(unread).map(|source| source.total_minor > 0).max()
 }
 
 /// A paid invoice of a subscription purchase, as seen itself or as named by a paid session.

@@ -1,0 +1,107 @@
+//! The issuer's side of the trial balance: which obligations are open by its own state.
+
+use std::sync::Arc;
+
+use keyledger_eventlog::log::EventLog;
+
+use crate::engines::Engines;
+use crate::purchase::Purchase;
+use crate::purchase::desired::{self, Context, Desired, PaidUntil};
+use crate::purchase::period;
+use crate::purchase::state::{Standing, Unit};
+use crate::store::{self, PURCHASES, StoreError, WorkingSet};
+
+/// How many purchases are read at a time.
+const PAGE: usize = 256;
+
+/// What is wrong about a paid unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OpenKind {
+    /// Charged, and never licensed.
+    NoKey,
+    /// Not charged, and never licensed.
+    FreeWithoutKey,
+    /// Licensed, but short, suspended or revoked.
+    NotExtended,
+}
+
+impl OpenKind {
+    /// The kind of the case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoKey => "no_key",
+            Self::FreeWithoutKey => "free_without_key",
+            Self::NotExtended => "not_extended",
+        }
+    }
+}
+
+/// An obligation that is open.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Open {
+    /// What is wrong.
+    pub kind: OpenKind,
+    /// The unit, or the purchase where its items are unknown.
+    pub subject: String,
+}
+
+/// Every open obligation, by the issuer's state alone, in the order of the purchases.
+///
+/// # Errors
+///
+/// See [`StoreError`].
+pub async fn open_obligations(log: &Arc<dyn EventLog>, engines: &Engines) -> Result<Vec<Open>, StoreError> {
+    let settings = store::settings(&**log).await?;
+    let mut open = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = log.state_scan(PURCHASES, "", &after, PAGE).await?;
+        for row in &page {
+            let purchase: Purchase = store::decode(row)?;
+            let catalogue = WorkingSet::new(log.clone()).catalogue_for(&purchase.id).await?;
+            let context = Context { settings: settings.clone(), catalogue, providers: engines.capabilities() };
+            open.extend(open_in(&purchase, &context));
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE => after.clone_from(&last.key),
+            _ => break,
+        }
+    }
+    open.sort();
+    Ok(open)
+}
+
+/// The open obligations of one purchase.
+pub fn open_in(purchase: &Purchase, context: &Context) -> Vec<Open> {
+    if !context.settings.issues(&purchase.id.scope.source, purchase.id.scope.mode) {
+        return Vec::new();
+    }
+    let units = desired::units(purchase, context);
+    let mut open: Vec<_> = units
+        .iter()
+        .filter_map(|(desired, _)| {
+            let unit = purchase.unit(&desired.unit.item, desired.unit.number).cloned().unwrap_or_default();
+            Some(Open { kind: open_kind(&unit, desired)?, subject: desired.unit.to_string() })
+        })
+        .collect();
+    if let Some(charged) = period::sold_unseen(&purchase.knowledge) {
+        let kind = if charged { OpenKind::NoKey } else { OpenKind::FreeWithoutKey };
+        open.push(Open { kind, subject: purchase.id.to_string() });
+    }
+    open
+}
+
+fn open_kind(unit: &Unit, desired: &Desired) -> Option<OpenKind> {
+    let waived = unit.waived.is_some_and(|waived| PaidUntil::of_date(waived.through) >= desired.paid_until);
+    let owed = desired.number_owed && desired.standing == Standing::Active && desired.paid_until.is_owed();
+    if !owed || waived {
+        return None;
+    }
+    match unit.license() {
+        Some((_, license)) if crate::purchase::decide::is_met(license, desired) => None,
+        Some(_) => Some(OpenKind::NotExtended),
+        None if !unit.licenses.is_empty() => Some(OpenKind::NotExtended),
+        None if desired.charged => Some(OpenKind::NoKey),
+        None => Some(OpenKind::FreeWithoutKey),
+    }
+}

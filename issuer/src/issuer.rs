@@ -1,0 +1,218 @@
+//! The role: takes the lease, reads the log, works off what is due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyledger_engine::keys::DeploymentKeys;
+use keyledger_eventlog::checkpoint::Cursor;
+use keyledger_eventlog::consumer::{Consumer, HandleError, Options as ConsumerOptions, Step};
+use keyledger_eventlog::lease::{Lease, Taken};
+use keyledger_eventlog::log::{EventLog, LogError};
+use keyledger_eventlog::tail::Tail;
+use keyledger_schemas::clock::Clock;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::engines::Engines;
+use crate::fence::{Fence, LEASE};
+use crate::reader::{NAME, Reader};
+use crate::worker::{WorkError, Worker};
+
+/// How the issuer works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// How long one call to a license engine may take, in milliseconds. Default 10000.
+    pub call_timeout_ms: u64,
+    /// How long the issuer's lease runs unless renewed, in milliseconds; more than four calls. Default 60000.
+    pub lease_ms: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { call_timeout_ms: 10_000, lease_ms: 60_000 }
+    }
+}
+
+/// What the issuer is made of.
+pub struct Parts {
+    /// The log, and the state beside it.
+    pub log: Arc<dyn EventLog>,
+    /// Where it reads the log.
+    pub tail: Arc<dyn Tail>,
+    /// Where it reads the time.
+    pub clock: Arc<dyn Clock>,
+    /// The engines it may call.
+    pub engines: Engines,
+    /// Seals license keys into events.
+    pub keys: Arc<DeploymentKeys>,
+    /// Who holds the lease: unlike every process that may run at the same time, the same after a restart.
+    pub holder: String,
+    /// How it works.
+    pub options: Options,
+}
+
+/// Why the issuer stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum IssuerError {
+    /// The log failed while starting.
+    #[error("the issuer cannot reach the log")]
+    Log(#[from] LogError),
+    /// Reading the log failed for good.
+    #[error("the issuer cannot read the log")]
+    Read(#[from] HandleError),
+    /// Working failed for good: another issuer took over.
+    #[error("the issuer cannot go on")]
+    Work(#[from] WorkError),
+}
+
+/// The one active issuer.
+pub struct Issuer {
+    reader: Consumer<Reader>,
+    worker: Worker,
+    log: Arc<dyn EventLog>,
+    clock: Arc<dyn Clock>,
+    fence: Fence,
+}
+
+impl Issuer {
+    /// Takes the lease, waiting for another holder's to run out. `None` when told to stop meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`IssuerError::Log`] when the log cannot be reached.
+    pub async fn start(parts: Parts, shutdown: &CancellationToken) -> Result<Option<Self>, IssuerError> {
+        let ttl = Duration::from_millis(parts.options.lease_ms);
+        let lease = loop {
+            let now = parts.clock.now();
+            match Lease::acquire(&*parts.log, LEASE, &parts.holder, now, ttl).await? {
+                Taken::Ours(lease) => break lease,
+                Taken::Held { holder, until } => {
+                    info!(lease.holder = holder, "another issuer is active; standing by");
+                    let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
+                    tokio::select! {
+                        () = tokio::time::sleep(left.clamp(Duration::from_millis(100), ttl)) => {}
+                        () = shutdown.cancelled() => return Ok(None),
+                    }
+                }
+            }
+        };
+        Ok(Some(Self::with(parts, Fence::new(lease, ttl))))
+    }
+
+    fn with(parts: Parts, fence: Fence) -> Self {
+        let due = Arc::new(Notify::new());
+        let engines = Arc::new(parts.engines);
+        let reader = Reader {
+            log: parts.log.clone(),
+            clock: parts.clock.clone(),
+            engines: engines.clone(),
+            fence: fence.clone(),
+            due: due.clone(),
+        };
+        let worker = Worker {
+            log: parts.log.clone(),
+            clock: parts.clock.clone(),
+            engines,
+            keys: parts.keys,
+            fence: fence.clone(),
+            call_timeout: Duration::from_millis(parts.options.call_timeout_ms),
+            due,
+        };
+        let reader = Consumer::new(reader, parts.tail, ConsumerOptions::default());
+        Self { reader, worker, log: parts.log, clock: parts.clock, fence }
+    }
+
+    /// Reads and works until told to stop. What is in hand is finished.
+    ///
+    /// # Errors
+    ///
+    /// See [`IssuerError`]; the process should stop, and a new one take over.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), IssuerError> {
+        // Nothing is decided on half-read facts: after a rebuild, all that stands in the log is read first.
+        self.catch_up(&shutdown).await?;
+        let stop = shutdown.child_token();
+        let guard = stop.clone().drop_guard();
+        let (log, clock, fence) = (self.log.clone(), self.clock.clone(), self.fence.clone());
+        let reading = self.reader.run(stop.clone());
+        let working = self.worker.run(stop.clone());
+        let keeping = keep(&log, &clock, &fence, &stop);
+        let (reading, working, keeping) = tokio::join!(
+            ending(reading, &stop),
+            ending(working, &stop),
+            ending(keeping, &stop),
+        );
+        drop(guard);
+        self.fence.release(&self.log, self.clock.now()).await?;
+        reading?;
+        working?;
+        keeping?;
+        Ok(())
+    }
+
+    /// Reads and works until there is nothing to do now. For tests and one-off runs.
+    ///
+    /// # Errors
+    ///
+    /// See [`IssuerError`].
+    pub async fn run_until_idle(&mut self) -> Result<(), IssuerError> {
+        loop {
+            self.fence.renew(&self.log, self.clock.now(), false).await?;
+            self.reader.run_until_idle().await?;
+            if !self.worker.run_until_idle().await? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn catch_up(&mut self, shutdown: &CancellationToken) -> Result<(), IssuerError> {
+        let head = self.log.head().await?.position;
+        while !shutdown.is_cancelled() {
+            self.fence.renew(&self.log, self.clock.now(), false).await?;
+            match self.reader.step().await? {
+                Step::Handled(_) | Step::Parked(_) | Step::Ticked => {}
+                Step::Idle => return Ok(()),
+                Step::Delayed(delay) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(delay) => {}
+                        () = shutdown.cancelled() => {}
+                    }
+                }
+            }
+            if Cursor::load(&*self.log, NAME).await?.checkpoint().position >= head {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whoever ends first, with or without an error, ends the others.
+async fn ending<T, E>(role: impl Future<Output = Result<T, E>>, stop: &CancellationToken) -> Result<T, E> {
+    let ended = role.await;
+    stop.cancel();
+    ended
+}
+
+/// Renews the lease well before it runs out.
+async fn keep(
+    log: &Arc<dyn EventLog>,
+    clock: &Arc<dyn Clock>,
+    fence: &Fence,
+    stop: &CancellationToken,
+) -> Result<(), IssuerError> {
+    while !stop.is_cancelled() {
+        match fence.renew(log, clock.now(), false).await {
+            Ok(true) => {}
+            Ok(false) => return Err(WorkError::Fenced.into()),
+            Err(error) => tracing::warn!(error = %error, "cannot renew the issuer's lease; trying again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,228 @@
+//! Reading the log: Stripe's facts and people's requests into purchase state. Calls nobody and issues nothing.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use keyledger_eventlog::checkpoint::Cursor;
+use keyledger_eventlog::consumer::{Checkpoint, HandleError, Handler};
+use keyledger_eventlog::log::{Append, AppendError, EventLog};
+use keyledger_eventlog::state::{StateChange, StateWrite};
+use keyledger_schemas::clock::Clock;
+use keyledger_schemas::envelope::Recorded;
+use keyledger_schemas::event::Event;
+use keyledger_schemas::ids::PurchaseId;
+use keyledger_schemas::settings::DecidingSettings;
+use keyledger_schemas::stripe;
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::engines::Engines;
+use crate::fence::Fence;
+use crate::purchase::desired::Context;
+use crate::purchase::evolve::evolve;
+use crate::purchase::owed::next_due;
+use crate::routing;
+use crate::store::{self, SETTINGS, SWEEP, StoreError, WorkingSet};
+
+/// The name of the issuer's checkpoint.
+pub const NAME: &str = "issuer";
+
+/// Events set aside, by position.
+pub const PARKED: &str = "issuer.parked";
+
+/// How often a batch is folded again at once after the worker changed a purchase under it.
+const AGAIN_MAX: usize = 20;
+
+/// The handler that folds the log into purchase state.
+pub struct Reader {
+    /// The log, and the state beside it.
+    pub(crate) log: Arc<dyn EventLog>,
+    /// Where it reads the time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// What the engines can do.
+    pub(crate) engines: Arc<Engines>,
+    /// Proves that this process is still the one issuer.
+    pub(crate) fence: Fence,
+    /// Wakes the worker when something may be due.
+    pub(crate) due: Arc<Notify>,
+}
+
+#[async_trait]
+impl Handler for Reader {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn checkpoint(&mut self) -> Result<Checkpoint, HandleError> {
+        let cursor = Cursor::load(&*self.log, NAME).await.map_err(|error| retry(0, error))?;
+        Ok(cursor.checkpoint())
+    }
+
+    async fn handle(&mut self, batch: &[Recorded], from: Checkpoint) -> Result<(), HandleError> {
+        let first = batch.first().map_or(from.position, |event| event.position);
+        for _ in 0..AGAIN_MAX {
+            match self.fold(batch, from).await? {
+                Ok(()) => {
+                    self.due.notify_one();
+                    return Ok(());
+                }
+                // The worker changed a purchase meanwhile: fold again over what it wrote.
+                Err(error @ AppendError::StaleState { .. }) if !self.fence.is_lost(&error) => {
+                    let cursor = Cursor::load(&*self.log, NAME).await.map_err(|error| retry(first, error))?;
+                    if cursor.checkpoint() != from {
+                        return Err(HandleError::Moved);
+                    }
+                }
+                Err(error @ AppendError::Unavailable(_)) => return Err(retry(first, error)),
+                Err(error) => return Err(HandleError::Fatal(Box::new(error))),
+            }
+        }
+        Err(retry(first, std::io::Error::other("purchases keep changing under the batch")))
+    }
+
+    async fn park(&mut self, event: &Recorded, reason: &str, from: Checkpoint) -> Result<(), HandleError> {
+        let cursor = Cursor::load(&*self.log, NAME).await.map_err(|error| retry(event.position, error))?;
+        if cursor.checkpoint() != from {
+            return Err(HandleError::Moved);
+        }
+        let parked = StateWrite {
+            namespace: PARKED.to_owned(),
+            key: format!("{:020}", event.position),
+            expected: None,
+            change: StateChange::Put { value: store::encode(&reason), due_at: None },
+        };
+        let to = Checkpoint { position: event.position, chain: event.chain };
+        let state = self.fence.guarded(vec![cursor.write(to), parked]);
+        match self.log.append(Append { state, ..Append::default() }).await {
+            Ok(_) => Ok(()),
+            Err(error @ AppendError::Unavailable(_)) => Err(retry(event.position, error)),
+            Err(error) => Err(HandleError::Fatal(Box::new(error))),
+        }
+    }
+}
+
+impl Reader {
+    /// Folds the batch and moves the checkpoint, in one append.
+    async fn fold(&self, batch: &[Recorded], from: Checkpoint) -> Result<Result<(), AppendError>, HandleError> {
+        let first = batch.first().map_or(from.position, |event| event.position);
+        let cursor = Cursor::load(&*self.log, NAME).await.map_err(|error| retry(first, error))?;
+        if cursor.checkpoint() != from {
+            return Err(HandleError::Moved);
+        }
+        let mut set = WorkingSet::new(self.log.clone());
+        let mut settings = store::settings(&*self.log).await.map_err(|error| retry(first, error))?;
+        let mut sweep = false;
+        let mut to = from;
+        for event in batch {
+            match self.take(&mut set, event, &mut settings).await {
+                Ok(wide) => sweep |= wide,
+                // What came before it in the batch is handled first; then it is offered again alone and parked.
+                Err(Taken::Damaged(reason)) if to == from => {
+                    return Err(HandleError::Park { position: event.position, reason });
+                }
+                Err(Taken::Damaged(_)) => break,
+                Err(Taken::Store(error)) => return Err(retry(event.position, error)),
+            }
+            to = Checkpoint { position: event.position, chain: event.chain };
+        }
+        if to.position != batch.last().map_or(from.position, |event| event.position) {
+            return self.fold_until(batch, from, to).await;
+        }
+        self.set_due(&mut set, &settings).await.map_err(|error| retry(first, error))?;
+        if sweep {
+            set.write(StateWrite {
+                namespace: SWEEP.to_owned(),
+                key: "all".to_owned(),
+                expected: None,
+                change: StateChange::Put { value: store::encode(&""), due_at: Some(self.clock.now()) },
+            });
+        }
+        let mut state = self.fence.guarded(vec![cursor.write(to)]);
+        state.extend(set.into_writes());
+        Ok(self.log.append(Append { state, ..Append::default() }).await.map(|_| ()))
+    }
+
+    /// Folds only the events before one that is damaged, then says which one that is.
+    async fn fold_until(
+        &self,
+        batch: &[Recorded],
+        from: Checkpoint,
+        to: Checkpoint,
+    ) -> Result<Result<(), AppendError>, HandleError> {
+        let sound = batch.iter().take_while(|event| event.position <= to.position).count();
+        let folded = Box::pin(self.fold(&batch[..sound], from)).await?;
+        let position = batch.get(sound).map_or(to.position, |event| event.position);
+        match folded {
+            Ok(()) => Err(HandleError::Park { position, reason: "the event cannot be read by this build".to_owned() }),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Takes one event. Says whether every purchase must be looked at again.
+    async fn take(
+        &self,
+        set: &mut WorkingSet,
+        event: &Recorded,
+        settings: &mut DecidingSettings,
+    ) -> Result<bool, Taken> {
+        if event.is_stripe() {
+            return Ok(routing::take(set, event, stripe::facts(&event.data)).await?);
+        }
+        let decoded = Event::decode(&event.kind, &event.data).map_err(|error| Taken::Damaged(error.to_string()))?;
+        match decoded {
+            Some(Event::SettingsChanged(changed)) => {
+                *settings = changed.settings;
+                set.write(StateWrite {
+                    namespace: SETTINGS.to_owned(),
+                    key: "current".to_owned(),
+                    expected: None,
+                    change: StateChange::Put { value: store::encode(settings), due_at: None },
+                });
+                Ok(true)
+            }
+            Some(own) => {
+                let Some(id) = PurchaseId::of_stream(&event.stream) else { return Ok(false) };
+                let purchase = set.purchase(&id).await?;
+                // Most of these were folded when they were appended; those of people and of a rebuild were not.
+                if event.version == purchase.version + 1 {
+                    let folded = evolve(purchase.clone(), &own, event.occurred_at);
+                    *purchase = folded;
+                    purchase.version = event.version;
+                } else if event.version > purchase.version {
+                    warn!(stream.id = %event.stream, position = event.position, "a purchase's own events have a gap");
+                }
+                Ok(false)
+            }
+            None => Ok(false),
+        }
+    }
+
+    async fn set_due(&self, set: &mut WorkingSet, settings: &DecidingSettings) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        for id in set.changed_purchases() {
+            let catalogue = set.catalogue_for(&id).await?;
+            let context = Context { settings: settings.clone(), catalogue, providers: self.engines.capabilities() };
+            let due_at = next_due(set.purchase(&id).await?, &context, now);
+            set.set_due(&id, due_at);
+        }
+        Ok(())
+    }
+}
+
+/// Why an event was not taken.
+enum Taken {
+    /// The state could not be read.
+    Store(StoreError),
+    /// The event's bytes are not what its kind promises.
+    Damaged(String),
+}
+
+impl From<StoreError> for Taken {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+fn retry(position: u64, source: impl std::error::Error + Send + Sync + 'static) -> HandleError {
+    HandleError::Retry { position, source: Box::new(source) }
+}
