@@ -27,6 +27,8 @@ pub struct Knowledge {
     pub item_periods: BTreeSet<ItemPeriod>,
     /// The latest trial end that a trialing snapshot showed, by item.
     pub trials: BTreeMap<SubscriptionItemId, Timestamp>,
+    /// The greatest quantity that a snapshot showed, by item; snapshots of a first payment that never came aside.
+    pub quantities: BTreeMap<SubscriptionItemId, u64>,
     /// Invoices by id.
     pub invoices: BTreeMap<InvoiceId, Invoice>,
     /// Sessions by id.
@@ -159,7 +161,12 @@ impl Knowledge {
     fn learn_subscription(&mut self, seen: SubscriptionSeen) {
         self.learn_customer(seen.customer.clone());
         if !seen.status.is_unknown() {
+            let began = !matches!(seen.status, SubscriptionStatus::Incomplete | SubscriptionStatus::IncompleteExpired);
             for item in &seen.items {
+                if began {
+                    let greatest = self.quantities.entry(item.id.clone()).or_default();
+                    *greatest = item.quantity.unwrap_or(1).max(*greatest);
+                }
                 if let (Some(start), Some(end)) = (item.period_start, item.period_end) {
                     self.item_periods.insert(ItemPeriod { item: item.id.clone(), start, end });
                 }

@@ -50,6 +50,8 @@ pub struct Item {
     pub price: Option<PriceRef>,
     /// How many.
     pub quantity: u64,
+    /// The greatest quantity it ever had: units beyond today's are stopped, not forgotten.
+    pub quantity_max: u64,
     /// Usage is billed afterward.
     pub metered: bool,
     /// Its periods, counting or not.
@@ -250,7 +252,12 @@ fn subscription_items(knowledge: &Knowledge, policy: &Policy, money: &MoneyBack<
         .map(|(name, periods)| {
             let (price, quantity, metered) = sold(knowledge, &name, paid_lines.get(&name).map_or(&[], Vec::as_slice));
             let aliases = names.aliases(&name);
-            Item { aliases, kind: ItemKind::Subscription, price, quantity, metered, periods, name }
+            let paid = paid_lines.get(&name).into_iter().flatten();
+            let on_lines = paid.filter(|(_, line)| !line.proration || line.amount_minor > 0);
+            let on_lines = on_lines.filter_map(|(_, line)| line.quantity);
+            let seen = knowledge.quantities.get(name.as_str()).copied();
+            let quantity_max = on_lines.chain(seen).fold(quantity, u64::max);
+            Item { aliases, kind: ItemKind::Subscription, price, quantity, quantity_max, metered, periods, name }
         })
         .collect()
 }
@@ -294,6 +301,7 @@ fn line_item(name: &LineId, line: &InvoiceLine, invoice: &Invoice, counts: bool)
         kind: ItemKind::Explicit,
         price: line.price.clone(),
         quantity: line.quantity.unwrap_or(1),
+        quantity_max: line.quantity.unwrap_or(1),
         metered: false,
         periods: vec![Period {
             start,
@@ -329,6 +337,7 @@ fn one_off_items(knowledge: &Knowledge, money: &MoneyBack<'_>) -> Vec<Item> {
         kind,
         price,
         quantity: quantity.unwrap_or(1),
+        quantity_max: quantity.unwrap_or(1),
         metered: false,
         periods: vec![Period {
             start,
