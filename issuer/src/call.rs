@@ -38,7 +38,9 @@ pub enum Outcome {
 pub async fn carry_out(provider: &dyn Provider, request: &Request, limit: Duration) -> Outcome {
     let done = match (request.action, &request.provider_id) {
         (Action::Create, _) => return create(provider, request, limit).await,
-        (Action::SetTerms, Some(id)) => change(provider, request, id, Change::Terms(terms(&request.terms)), limit).await,
+        (Action::SetTerms, Some(id)) => {
+            change(provider, request, id, Change::Terms(terms(&request.terms)), limit).await
+        }
         (Action::Suspend, Some(id)) => change(provider, request, id, Change::Suspend, limit).await,
         (Action::Reinstate, Some(id)) => change(provider, request, id, Change::Reinstate, limit).await,
         (Action::Revoke, Some(id)) => change(provider, request, id, Change::Revoke, limit).await,
@@ -104,10 +106,7 @@ async fn change(
 }
 
 /// Running out of time leaves open what was done.
-async fn within<T>(
-    limit: Duration,
-    call: impl Future<Output = Result<T, ProviderError>>,
-) -> Result<T, ProviderError> {
+async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
     match timeout(limit, call).await {
         Ok(answer) => answer,
         Err(_) => Err(ProviderError::Indeterminate { source: CallError::Timeout { after: limit } }),

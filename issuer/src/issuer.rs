@@ -139,11 +139,8 @@ impl Issuer {
         let reading = self.reader.run(stop.clone());
         let working = self.worker.run(stop.clone());
         let keeping = keep(&log, &clock, &fence, &stop);
-        let (reading, working, keeping) = tokio::join!(
-            ending(reading, &stop),
-            ending(working, &stop),
-            ending(keeping, &stop),
-        );
+        let (reading, working, keeping) =
+            tokio::join!(ending(reading, &stop), ending(working, &stop), ending(keeping, &stop),);
         drop(guard);
         self.fence.release(&self.log, self.clock.now()).await?;
         reading?;

@@ -107,13 +107,7 @@ pub struct WorkingSet {
 impl WorkingSet {
     /// An empty set over `log`.
     pub fn new(log: Arc<dyn EventLog>) -> Self {
-        Self {
-            log,
-            purchases: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            catalogue: HashMap::new(),
-            extra: Vec::new(),
-        }
+        Self { log, purchases: BTreeMap::new(), nodes: BTreeMap::new(), catalogue: HashMap::new(), extra: Vec::new() }
     }
 
     /// Whether the purchase exists.

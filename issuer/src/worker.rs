@@ -127,7 +127,7 @@ impl Worker {
             }
             let full = busy.len() >= CONCURRENCY;
             tokio::select! {
-                Some(joined) = tasks.join_next(), if !tasks.is_empty() => self.ended(joined, &mut busy)?,
+                Some(joined) = tasks.join_next(), if !tasks.is_empty() => ended(joined, &mut busy)?,
                 () = tokio::time::sleep(sleep), if !full => {}
                 () = self.due.notified(), if !full => {}
                 () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
@@ -175,33 +175,12 @@ impl Worker {
                 begun += 1;
                 let worker = self.clone();
                 tasks.spawn(async move {
-                    let worked = worker.work(&id).await;
-                    (id, worked)
+                    let result = worker.work(&id).await;
+                    (id, result)
                 });
             }
         }
         Ok(begun)
-    }
-
-    fn ended(
-        &self,
-        joined: Result<(PurchaseId, Result<(), WorkError>), tokio::task::JoinError>,
-        busy: &mut BTreeSet<PurchaseId>,
-    ) -> Result<(), WorkError> {
-        match joined {
-            Ok((id, worked)) => {
-                busy.remove(&id);
-                match worked {
-                    Ok(()) => Ok(()),
-                    Err(WorkError::Fenced) => Err(WorkError::Fenced),
-                    Err(error) => {
-                        warn!(purchase.id = %id, error = %chain(&error), "cannot work on a purchase; trying again");
-                        Ok(())
-                    }
-                }
-            }
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        }
     }
 
     /// Looks at a page of all purchases again, where settings or the catalogue changed. Says whether there was one.
@@ -219,12 +198,8 @@ impl Worker {
             _ => StateChange::Delete,
         };
         // A sweep that was ordered meanwhile starts over.
-        let write = StateWrite {
-            namespace: SWEEP.to_owned(),
-            key: "all".to_owned(),
-            expected: Some(row.revision),
-            change,
-        };
+        let write =
+            StateWrite { namespace: SWEEP.to_owned(), key: "all".to_owned(), expected: Some(row.revision), change };
         let append = Append { state: self.fence.guarded(vec![write]), ..Append::default() };
         match self.log.append(append).await {
             Ok(_) => Ok(true),
@@ -240,7 +215,7 @@ impl Worker {
             let events = decide(&loaded.purchase, &loaded.context, now);
             if !events.is_empty() {
                 let cause = loaded.purchase.cause.clone();
-                let ids = self.ids(&loaded.purchase, &events);
+                let ids = ids_of(&loaded.purchase, &events);
                 self.save(loaded, events.into_iter().zip(ids).collect(), cause).await?;
                 continue;
             }
@@ -269,7 +244,7 @@ impl Worker {
         let made_by_us = license_is_ours(&loaded.purchase, &request);
         let announced = requested(&request, wait_until);
         let cause = loaded.purchase.cause.clone();
-        let ids = self.ids(&loaded.purchase, std::slice::from_ref(&announced));
+        let ids = ids_of(&loaded.purchase, std::slice::from_ref(&announced));
         let Some(request_id) = ids.first().cloned() else { return Ok(false) };
         if let Saved::Again = self.save(loaded, vec![(announced, request_id.clone())], cause).await? {
             return Ok(true);
@@ -442,13 +417,34 @@ impl Worker {
     async fn renewed(&self, now: Timestamp) -> Result<bool, WorkError> {
         Ok(self.fence.renew(&self.log, now, true).await?)
     }
+}
 
-    /// Ids of events that a purchase decides at its present version: the same decision is always the same event.
-    fn ids(&self, purchase: &Purchase, events: &[Event]) -> Vec<EventId> {
-        let stream = purchase.id.stream();
-        let cause = |index: usize| format!("{stream}@{}", purchase.version + index as u64);
-        events.iter().enumerate().map(|(index, event)| derived_id(&cause(index), event.kind(), "")).collect()
+/// Takes note of a task that ended.
+fn ended(
+    joined: Result<(PurchaseId, Result<(), WorkError>), tokio::task::JoinError>,
+    busy: &mut BTreeSet<PurchaseId>,
+) -> Result<(), WorkError> {
+    match joined {
+        Ok((id, worked)) => {
+            busy.remove(&id);
+            match worked {
+                Ok(()) => Ok(()),
+                Err(WorkError::Fenced) => Err(WorkError::Fenced),
+                Err(error) => {
+                    warn!(purchase.id = %id, error = %chain(&error), "cannot work on a purchase; trying again");
+                    Ok(())
+                }
+            }
+        }
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
+}
+
+/// Ids of events that a purchase decides at its present version: the same decision is always the same event.
+fn ids_of(purchase: &Purchase, events: &[Event]) -> Vec<EventId> {
+    let stream = purchase.id.stream();
+    let cause = |index: usize| format!("{stream}@{}", purchase.version + index as u64);
+    events.iter().enumerate().map(|(index, event)| derived_id(&cause(index), event.kind(), "")).collect()
 }
 
 /// The kind whose id a key is sealed under.

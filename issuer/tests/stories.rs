@@ -1,5 +1,7 @@
 //! Stripe's fixture stories through the whole issuer, on a log in memory.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
 mod support;
 
 use keyledger_issuer::purchase::state::{License, Standing};
@@ -141,4 +143,22 @@ async fn state_can_be_rebuilt_from_the_log_and_issues_nothing_twice() {
     again.issuer.run_until_idle().await.unwrap();
     assert_eq!(again.own_kinds().await, kinds);
     assert_eq!(again.purchases().await, before);
+}
+
+#[tokio::test]
+async fn a_license_lapses_when_its_time_comes_and_a_late_payment_extends_it() {
+    let mut bench = Bench::new().await;
+    let bodies = story("a", VERSIONS[1]);
+    bench.clock.set("2026-08-01T00:00:00Z".parse().unwrap());
+    bench.feed(&bodies[..12]).await;
+    assert_eq!(licenses(&bench).await[0].lapsed_at, None);
+    bench.clock.set("2026-09-10T00:00:00Z".parse().unwrap());
+    bench.feed(&[]).await;
+    let lapsed = licenses(&bench).await[0].clone();
+    assert_eq!((lapsed.lapsed_at, lapsed.standing), (lapsed.terms.expires_at, Standing::Active));
+    bench.restart().await;
+    bench.feed(&bodies[12..20]).await;
+    let extended = &licenses(&bench).await[0];
+    assert_eq!(day(extended), (Some("2026-09-30".to_owned()), Some("2026-10-03".to_owned())));
+    assert_ne!(extended.lapsed_at, extended.terms.expires_at);
 }

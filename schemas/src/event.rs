@@ -180,7 +180,7 @@ pub struct LicenseRequested {
     pub unit: UnitId,
     /// The unit's 1st, 2nd … license.
     pub generation: u32,
-    /// The license: UUIDv5 of unit and generation.
+    /// The license: a version 5 UUID of unit and generation.
     pub license: LicenseId,
     /// Counts the calls for this unit, from 1.
     pub attempt: u32,

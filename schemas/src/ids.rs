@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The namespace of every UUIDv5 that keyledger derives.
+/// The namespace of every version 5 UUID that keyledger derives.
 pub const NAMESPACE: Uuid = Uuid::from_u128(0x6b65_796c_6564_6765_7200_0000_0000_0001);
 
 macro_rules! text_id {
@@ -366,7 +366,7 @@ impl From<UnitId> for String {
     }
 }
 
-/// A license as keyledger names it: UUIDv5 of unit and generation, so that a replayed decision names the same one.
+/// A license as keyledger names it: a version 5 UUID of unit and generation, so that a replayed decision names the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct LicenseId(pub Uuid);

@@ -191,7 +191,8 @@ fn skm_parameters(text: &str) -> Result<SkmParameters, MappingError> {
             serde_json::Value::String(text) => text,
             other => other.to_string(),
         };
-        let is_feature = name.len() == 2 && name.starts_with('F') && ('1'..='8').contains(&name.chars().last().unwrap_or('0'));
+        let is_feature =
+            name.len() == 2 && name.starts_with('F') && ('1'..='8').contains(&name.chars().last().unwrap_or('0'));
         match name.as_str() {
             "ProductId" => product = Some(plain),
             "NoOfKeys" if plain != "1" => return Err(bad("`NoOfKeys` must be 1: one unit is one key")),

@@ -197,7 +197,11 @@ impl FromStr for Grace {
         let span: Span = text.parse().map_err(|_| bad())?;
         let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| bad())?;
         let seconds = length.as_secs();
-        if (0..=3660 * 86_400).contains(&seconds) && length.subsec_nanos() == 0 { Ok(Self(seconds)) } else { Err(bad()) }
+        if (0..=3660 * 86_400).contains(&seconds) && length.subsec_nanos() == 0 {
+            Ok(Self(seconds))
+        } else {
+            Err(bad())
+        }
     }
 }
 
@@ -380,7 +384,7 @@ impl TryFrom<String> for Term {
             "perpetual" => return Ok(Self::Perpetual),
             _ => {}
         }
-        let positive = text.parse::<Span>().is_ok_and(|span| span.is_positive());
+        let positive = text.parse::<Span>().is_ok_and(Span::is_positive);
         if text.starts_with('P') && positive { Ok(Self::Lasting(Iso8601(text))) } else { Err(BadTerm(text)) }
     }
 }

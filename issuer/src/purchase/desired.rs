@@ -135,7 +135,8 @@ pub fn units(purchase: &Purchase, context: &Context) -> Vec<(Desired, u64)> {
         }
         let owed = base.as_ref().map_or(u32::from(item.quantity > 0), |mapping| mapping.units_for(item.quantity));
         let ever = base.as_ref().map_or(0, |mapping| mapping.units_for(item.quantity_max));
-        let held = own.and_then(|own| own.iter().rev().find(|(_, unit)| !unit.licenses.is_empty())).map_or(0, |(n, _)| *n);
+        let held =
+            own.and_then(|own| own.iter().rev().find(|(_, unit)| !unit.licenses.is_empty())).map_or(0, |(n, _)| *n);
         for number in 1..=owed.max(ever).max(held).max(1) {
             let unit = own.and_then(|own| own.get(&number));
             let named = named.clone().filter(|_| number == 1 && first.as_deref() == Some(&*name));

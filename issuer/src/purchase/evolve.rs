@@ -1,6 +1,8 @@
 //! Folding events into a purchase. Total: every event is accepted in every state.
 
-use keyledger_schemas::event::{Action, Event, LicenseAdopted, LicenseIssued, LicenseNotDone, LicenseRequested, NotDone};
+use keyledger_schemas::event::{
+    Action, Event, LicenseAdopted, LicenseIssued, LicenseNotDone, LicenseRequested, NotDone,
+};
 use keyledger_schemas::ids::{LicenseId, UnitId};
 
 use super::state::{Answered, Asked, Attached, License, Met, Purchase, Standing, Unit, Waived};
@@ -109,33 +111,39 @@ fn not_done(unit: &mut Unit, data: &LicenseNotDone, at: jiff::Timestamp) {
 fn issued(unit: &mut Unit, data: &LicenseIssued) {
     let mapping = unit.pending.as_ref().map(|asked| asked.mapping.clone());
     done(unit);
-    unit.licenses.insert(data.generation, License {
-        id: data.license,
-        provider: data.provider.clone(),
-        provider_id: data.provider_id.clone(),
-        product: data.product.clone(),
-        adopted: false,
-        mapping,
-        terms: data.terms.clone(),
-        standing: Standing::Active,
-        lapsed_at: None,
-    });
+    unit.licenses.insert(
+        data.generation,
+        License {
+            id: data.license,
+            provider: data.provider.clone(),
+            provider_id: data.provider_id.clone(),
+            product: data.product.clone(),
+            adopted: false,
+            mapping,
+            terms: data.terms.clone(),
+            standing: Standing::Active,
+            lapsed_at: None,
+        },
+    );
 }
 
 fn adopted(unit: &mut Unit, data: &LicenseAdopted) {
     done(unit);
     unit.attached = None;
-    unit.licenses.insert(data.generation, License {
-        id: data.license,
-        provider: data.provider.clone(),
-        provider_id: data.provider_id.clone(),
-        product: String::new(),
-        adopted: true,
-        mapping: data.mapping.clone(),
-        terms: data.terms.clone(),
-        standing: Standing::Active,
-        lapsed_at: None,
-    });
+    unit.licenses.insert(
+        data.generation,
+        License {
+            id: data.license,
+            provider: data.provider.clone(),
+            provider_id: data.provider_id.clone(),
+            product: String::new(),
+            adopted: true,
+            mapping: data.mapping.clone(),
+            terms: data.terms.clone(),
+            standing: Standing::Active,
+            lapsed_at: None,
+        },
+    );
 }
 
 /// Folds an outcome: the license is changed, and what was asked is done.

@@ -2,12 +2,12 @@
 //!
 //! `docs/deciding.md` defines it. No clock, no I/O, no `async`: the shell loads a [`Purchase`], asks, appends, saves.
 
+pub mod decide;
+pub mod desired;
+pub mod evolve;
 pub mod knowledge;
+pub mod owed;
 pub mod period;
 pub mod state;
-pub mod evolve;
-pub mod desired;
-pub mod owed;
-pub mod decide;
 
 pub use state::Purchase;

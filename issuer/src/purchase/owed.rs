@@ -161,7 +161,8 @@ impl Ask<'_> {
         let Some(asked) = asked else { unreachable!("a create is in doubt only after it was asked") };
         let still_owed = self.desired.terms(self.quantity).filter(|_| self.is_creatable());
         Request {
-            may_create: still_owed.is_some() && self.desired.mapping.as_ref().is_ok_and(|m| m.same_license(&asked.mapping)),
+            may_create: still_owed.is_some()
+                && self.desired.mapping.as_ref().is_ok_and(|m| m.same_license(&asked.mapping)),
             terms: still_owed.unwrap_or_else(|| asked.terms.clone()),
             ..self.request(asked.generation, Action::Create, asked.mapping.clone(), asked.terms.clone())
         }
@@ -203,7 +204,7 @@ impl Ask<'_> {
                 return Some(self.change(generation, license, Action::SetTerms, None));
             }
         }
-        let lapsed = license.terms.expires_at.is_some_and(|at| at <= now) && self.must_block(license, context);
+        let lapsed = license.terms.expires_at.is_some_and(|at| at <= now) && must_block(license, context);
         match (self.desired.standing, license.standing) {
             (Standing::Active, Standing::Active) if lapsed => {
                 let because = Because::Suspended(SuspendReason::Lapsed);
@@ -219,16 +220,10 @@ impl Ask<'_> {
         }
     }
 
-    /// Whether the engine leaves an expired license running.
-    fn must_block(&self, license: &License, context: &Context) -> bool {
-        context.providers.get(&license.provider).is_some_and(|engine| !engine.enforces_expiry)
-    }
-
     /// Whether a license may be made for the unit now.
     fn is_creatable(&self) -> bool {
-        let waived = self.unit.waived.is_some_and(|waived| {
-            PaidUntil::of_date(waived.through) >= self.desired.paid_until
-        });
+        let waived =
+            self.unit.waived.is_some_and(|waived| PaidUntil::of_date(waived.through) >= self.desired.paid_until);
         self.desired.standing == Standing::Active
             && self.desired.number_owed
             && !waived
@@ -271,6 +266,11 @@ impl Ask<'_> {
             ..self.request(generation, action, mapping, terms)
         }
     }
+}
+
+/// Whether the engine leaves an expired license running.
+fn must_block(license: &License, context: &Context) -> bool {
+    context.providers.get(&license.provider).is_some_and(|engine| !engine.enforces_expiry)
 }
 
 /// Whether the license is at an engine that is not configured: followed in place, without calls.

@@ -95,9 +95,8 @@ struct PaidSource<'k> {
 }
 
 fn paid_sources(knowledge: &Knowledge) -> impl Iterator<Item = PaidSource<'_>> {
-    let proven = |session: &Session| {
-        session.mode == SessionMode::Subscription && session.payment_status.as_str() == "paid"
-    };
+    let proven =
+        |session: &Session| session.mode == SessionMode::Subscription && session.payment_status.as_str() == "paid";
     let sessions: BTreeMap<InvoiceId, &Session> = knowledge
         .sessions
         .iter()
@@ -198,7 +197,7 @@ fn subscription_items(knowledge: &Knowledge, policy: &Policy, money: &MoneyBack<
 
     for source in paid_sources(knowledge) {
         let counts = money.counts_invoice(&source.id);
-        let mut named = BTreeSet::new();
+        let mut on_lines = BTreeSet::new();
         for line in source.invoice.into_iter().flat_map(|invoice| &invoice.lines) {
             let (LineKind::Subscription, Some(name), Some(end)) = (line.kind, names.of_line(line), line.period_end)
             else {
@@ -215,7 +214,7 @@ fn subscription_items(knowledge: &Knowledge, policy: &Policy, money: &MoneyBack<
                 paid_lines.entry(name.clone()).or_default().push((invoice, line));
             }
             if !line.proration {
-                named.insert(name.clone());
+                on_lines.insert(name.clone());
                 periods.entry(name).or_default().push(period);
             } else if line.amount_minor > 0 {
                 prorations.entry(name).or_default().push(period);
@@ -226,7 +225,7 @@ fn subscription_items(knowledge: &Knowledge, policy: &Policy, money: &MoneyBack<
             continue;
         }
         for seen in seen_periods(knowledge, &source) {
-            if named.contains(seen.item.as_str()) {
+            if on_lines.contains(seen.item.as_str()) {
                 continue;
             }
             periods.entry(seen.item.as_str().to_owned()).or_default().push(Period {
@@ -253,10 +252,10 @@ fn subscription_items(knowledge: &Knowledge, policy: &Policy, money: &MoneyBack<
             let (price, quantity, metered) = sold(knowledge, &name, paid_lines.get(&name).map_or(&[], Vec::as_slice));
             let aliases = names.aliases(&name);
             let paid = paid_lines.get(&name).into_iter().flatten();
-            let on_lines = paid.filter(|(_, line)| !line.proration || line.amount_minor > 0);
-            let on_lines = on_lines.filter_map(|(_, line)| line.quantity);
+            let sold_lines = paid.filter(|(_, line)| !line.proration || line.amount_minor > 0);
+            let sold_quantities = sold_lines.filter_map(|(_, line)| line.quantity);
             let seen = knowledge.quantities.get(name.as_str()).copied();
-            let quantity_max = on_lines.chain(seen).fold(quantity, u64::max);
+            let quantity_max = sold_quantities.chain(seen).fold(quantity, u64::max);
             Item { aliases, kind: ItemKind::Subscription, price, quantity, quantity_max, metered, periods, name }
         })
         .collect()
@@ -328,7 +327,8 @@ fn one_off_items(knowledge: &Knowledge, money: &MoneyBack<'_>) -> Vec<Item> {
         (Some(at), None) | (None, Some(at)) => at,
         (None, None) => return Vec::new(),
     };
-    let total_minor = settled.map_or(0, |session| session.total_minor).max(paid.map_or(0, |invoice| invoice.total_minor));
+    let total_minor =
+        settled.map_or(0, |session| session.total_minor).max(paid.map_or(0, |invoice| invoice.total_minor));
     let currency = settled.and_then(|s| s.currency.clone()).or_else(|| paid.map(|invoice| invoice.currency.clone()));
     let kind = if has_session { ItemKind::OneOff } else { ItemKind::Explicit };
     let item = |index: usize, price: Option<PriceRef>, quantity: Option<u64>, amount_minor: i64| Item {
@@ -386,9 +386,10 @@ impl<'k> MoneyBack<'k> {
     /// Whether an invoice's money is still there.
     fn counts_invoice(&self, id: &InvoiceId) -> bool {
         let invoice = self.knowledge.invoices.get(id);
-        let session = self.knowledge.sessions.iter().find(|(session_id, session)| {
-            session.invoice.as_ref() == Some(id) || unnamed_invoice(session_id) == *id
-        });
+        let session =
+            self.knowledge.sessions.iter().find(|(session_id, session)| {
+                session.invoice.as_ref() == Some(id) || unnamed_invoice(session_id) == *id
+            });
         let paid = match invoice.filter(|invoice| invoice.paid) {
             Some(invoice) => invoice.amount_paid_minor,
             None => session.map_or(0, |(_, session)| session.total_minor),
@@ -414,8 +415,7 @@ impl<'k> MoneyBack<'k> {
     /// Whether the payment, or a charge of it, is linked to `parent`.
     fn belongs(&self, payment: &ObjectRef, parent: &ObjectRef) -> bool {
         let linked = |object: &ObjectRef| self.knowledge.parents(object).any(|found| found == parent);
-        linked(payment)
-            || self.knowledge.links.iter().any(|link| link.parent == *payment && linked(&link.child))
+        linked(payment) || self.knowledge.links.iter().any(|link| link.parent == *payment && linked(&link.child))
     }
 }
 

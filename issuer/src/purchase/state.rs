@@ -187,9 +187,10 @@ impl Unit {
     /// Whether an earlier create may have made a license that nobody has seen yet.
     pub fn create_in_doubt(&self) -> bool {
         let pending = self.pending.as_ref().is_some_and(|asked| asked.action == Action::Create);
-        let answered = self.not_done.as_ref().is_some_and(|answered| {
-            answered.asked.action == Action::Create && answered.in_doubt_since.is_some()
-        });
+        let answered = self
+            .not_done
+            .as_ref()
+            .is_some_and(|answered| answered.asked.action == Action::Create && answered.in_doubt_since.is_some());
         pending || answered
     }
 }

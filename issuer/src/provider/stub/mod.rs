@@ -5,10 +5,10 @@
 //! whatever happens to keyledger. Like the engines that sell, it does not notice that two creates carry one reference.
 //! The [`client`] speaks HTTP to it like any adapter, and shows by example how answers are told apart.
 
-pub mod wire;
 pub mod client;
 pub mod faults;
 pub mod server;
+pub mod wire;
 
 mod engine;
 mod journal;
