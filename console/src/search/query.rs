@@ -35,7 +35,7 @@ pub enum Condition {
         field: TextField,
         /// Whether containing it is enough.
         contains: bool,
-        /// The text, in lower case.
+        /// The text as typed.
         text: String,
     },
     /// A key in the metadata of the subscription has this value, or contains it.
@@ -44,7 +44,7 @@ pub enum Condition {
         key: String,
         /// Whether containing it is enough.
         contains: bool,
-        /// The text, in lower case.
+        /// The text as typed.
         text: String,
     },
     /// A number lies within.

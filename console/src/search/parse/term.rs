@@ -181,8 +181,8 @@ fn condition(
     }
     let contains = op == Op::Contains;
     Ok(match field {
-        Field::Text(field) => Condition::Text { field, contains, text: value.text.to_lowercase() },
-        Field::Metadata(key) => Condition::Metadata { key, contains, text: value.text.to_lowercase() },
+        Field::Text(field) => Condition::Text { field, contains, text: value.text.clone() },
+        Field::Metadata(key) => Condition::Metadata { key, contains, text: value.text.clone() },
         Field::Number(field) => Condition::Number { field, within: bounds(op, value, end, value::number)? },
         Field::Amount => Condition::Amount { within: bounds(op, value, end, value::amount)? },
         Field::Time(field) => {

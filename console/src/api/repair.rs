@@ -1,0 +1,243 @@
+//! The three repairs of a case: ask for another try, close it with a reason, name the license that meets it.
+//!
+//! Each appends one operator's event. The event's id is derived from the case and from the request's
+//! `Idempotency-Key`, or from what was asked and of which opening of the case, so that asking twice records once.
+
+use keyledger_eventlog::log::{Append, Placed};
+use keyledger_projector::read::{self, CaseStatus};
+use keyledger_schemas::envelope::{IdReuse, NewEvent, derived_id, partition_of};
+use keyledger_schemas::event::{AttachRequested, CaseWaived, Event, ObligationWaived, RetryRequested};
+use keyledger_schemas::ids::{CustomerId, ProviderName, PurchaseId, StreamId, UnitId};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::{Api, View};
+use crate::access::{Caller, Role};
+use crate::model::Repaired;
+use crate::problem::{Fault, Problem};
+
+/// Longest name, characters.
+const NAME_MAX: usize = 200;
+
+/// Longest reason or id, characters.
+const TEXT_MAX: usize = 2000;
+
+/// The kinds of case that say that a unit is owed a license.
+const OWED: [&str; 3] = ["no_key", "free_without_key", "not_extended"];
+
+/// Asks for another try at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// Who asks; without it, the token's name.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// Closes a case without a license.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Waive {
+    /// Who closes it.
+    #[schema(min_length = 1, max_length = 200)]
+    pub name: String,
+    /// Why.
+    #[schema(min_length = 1, max_length = 2000)]
+    pub reason: String,
+}
+
+/// Names the license that meets the case's unit.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Attach {
+    /// The license engine that holds it.
+    #[schema(min_length = 1, example = "cryptolens")]
+    pub provider: String,
+    /// The engine's own id for it.
+    #[schema(min_length = 1, example = "88121")]
+    pub provider_id: String,
+    /// Why.
+    #[schema(min_length = 1, max_length = 2000)]
+    pub reason: String,
+    /// Who attaches it; without it, the token's name.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// One repair, ready to be recorded.
+struct Repair<'a> {
+    case: &'a read::Case,
+    actor: String,
+    /// The sender's key, or what was asked in words that tell two requests apart.
+    occasion: String,
+    stream: StreamId,
+    event: Event,
+}
+
+impl Api {
+    /// Asks the issuer to try the case's unit again at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::NotFound`]; [`Problem::Conflict`] when the case is not open or not about a unit;
+    /// [`Problem::Forbidden`]; [`Problem::Invalid`]; [`Problem::IdempotencyMismatch`]; [`Problem::NotReady`].
+    pub async fn retry(
+        &self,
+        view: &View,
+        case: &str,
+        request: &Retry,
+        idempotency_key: Option<&str>,
+        caller: &Caller,
+    ) -> Result<Repaired, Problem> {
+        caller.must_be(Role::Support)?;
+        let mut faults = Vec::new();
+        let actor = name_or(request.name.as_deref(), caller, &mut faults);
+        refuse(faults)?;
+        let case = self.case_row(view, case).await?;
+        let unit = unit_of(&case, "tried again")?;
+        // Another answer of the provider makes it another request; a double click does not.
+        let occasion = occasion(idempotency_key, &format!("{}", case.attempts));
+        let stream = unit.purchase.stream();
+        let event = Event::RetryRequested(RetryRequested { unit });
+        self.record(Repair { case: &case, actor, occasion, stream, event }).await
+    }
+
+    /// Closes the case with a name and a reason. Money for later periods opens a unit's case again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Api::retry`].
+    pub async fn waive(
+        &self,
+        view: &View,
+        case: &str,
+        request: &Waive,
+        idempotency_key: Option<&str>,
+        caller: &Caller,
+    ) -> Result<Repaired, Problem> {
+        caller.must_be(Role::Operator)?;
+        let mut faults = Vec::new();
+        let actor = text("/name", &request.name, NAME_MAX, &mut faults);
+        let reason = text("/reason", &request.reason, TEXT_MAX, &mut faults);
+        refuse(faults)?;
+        let case = self.case_row(view, case).await?;
+        let occasion = occasion(idempotency_key, &format!("{actor}\n{reason}"));
+        let owed = case.unit.clone().filter(|_| OWED.contains(&case.kind.as_str()));
+        let (stream, event) = if let Some(unit) = owed {
+            let through = self.paid_until(&unit).await?;
+            (unit.purchase.stream(), Event::ObligationWaived(ObligationWaived { unit, through, reason }))
+        } else {
+            let about = case.purchase.as_ref().map(PurchaseId::stream);
+            let stream = about.unwrap_or_else(|| StreamId::new(format!("case:{}", case.id)));
+            (stream, Event::CaseWaived(CaseWaived { case: case.id, kind: case.kind.clone(), reason }))
+        };
+        self.record(Repair { case: &case, actor, occasion, stream, event }).await
+    }
+
+    /// Names the license that meets the case's unit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Api::retry`].
+    pub async fn attach(
+        &self,
+        view: &View,
+        case: &str,
+        request: &Attach,
+        idempotency_key: Option<&str>,
+        caller: &Caller,
+    ) -> Result<Repaired, Problem> {
+        caller.must_be(Role::Operator)?;
+        let mut faults = Vec::new();
+        let actor = name_or(request.name.as_deref(), caller, &mut faults);
+        let provider = text("/provider", &request.provider, NAME_MAX, &mut faults);
+        let provider_id = text("/provider_id", &request.provider_id, TEXT_MAX, &mut faults);
+        let reason = text("/reason", &request.reason, TEXT_MAX, &mut faults);
+        refuse(faults)?;
+        let case = self.case_row(view, case).await?;
+        let unit = unit_of(&case, "met by a license")?;
+        if !OWED.contains(&case.kind.as_str()) {
+            return Err(Problem::Conflict(format!("a case of kind `{}` is not about a missing license", case.kind)));
+        }
+        let occasion = occasion(idempotency_key, &format!("{provider}\n{provider_id}\n{reason}\n{actor}"));
+        let stream = unit.purchase.stream();
+        let provider = ProviderName::new(provider);
+        let event = Event::AttachRequested(AttachRequested { unit, provider, provider_id, reason });
+        self.record(Repair { case: &case, actor, occasion, stream, event }).await
+    }
+
+    /// Appends the repair, or finds that it was appended before: then the case may be closed by now, and that is fine.
+    async fn record(&self, repair: Repair<'_>) -> Result<Repaired, Problem> {
+        let Repair { case, actor, occasion, stream, event } = repair;
+        let cause = format!("case\n{}\n{}\n{occasion}", case.id, case.opened_position);
+        let id = derived_id(&cause, event.kind(), &case.subject);
+        let data = event.encode();
+        let answer = |position, repeated| Repaired {
+            case: case.id.to_string(),
+            event: id.to_string(),
+            r#type: event.kind().to_owned(),
+            position,
+            repeated,
+        };
+        if let Some(before) = self.log.find(&id).await? {
+            return if before.data == data {
+                Ok(answer(before.position, true))
+            } else {
+                Err(Problem::IdempotencyMismatch)
+            };
+        }
+        if case.status != CaseStatus::Open {
+            return Err(Problem::Conflict(format!("the case is {}, not open", case.status.as_str())));
+        }
+        let about = case.customer.as_ref().map(CustomerId::as_str).or(case.stripe_id.as_deref());
+        let new = NewEvent {
+            id: id.clone(),
+            kind: event.kind().to_owned(),
+            scope: case.scope.clone(),
+            stream,
+            occurred_at: self.clock.now(),
+            causation_id: None,
+            correlation_id: None,
+            schema_version: 1,
+            actor: Some(actor),
+            partition: partition_of(about.unwrap_or(&case.subject)),
+            delivery: None,
+            data,
+            on_reuse: IdReuse::Refused,
+        };
+        match self.log.append(Append::events(vec![new])).await?.first() {
+            Some(Placed::Appended(position)) => Ok(answer(*position, false)),
+            Some(Placed::Duplicate(position)) => Ok(answer(*position, true)),
+            None => Err(Problem::Internal("the log placed no event".into())),
+        }
+    }
+}
+
+fn occasion(idempotency_key: Option<&str>, content: &str) -> String {
+    idempotency_key.map_or_else(|| format!("content\n{content}"), |key| format!("key\n{key}"))
+}
+
+fn unit_of(case: &read::Case, done: &str) -> Result<UnitId, Problem> {
+    let none = || Problem::Conflict(format!("this case is not about one unit, so there is nothing to be {done}"));
+    case.unit.clone().ok_or_else(none)
+}
+
+fn name_or(name: Option<&str>, caller: &Caller, faults: &mut Vec<Fault>) -> String {
+    name.map_or_else(|| caller.name.clone(), |name| text("/name", name, NAME_MAX, faults))
+}
+
+/// Text that a person wrote, trimmed. It stays in the log for ever, so it must say something and be of one line's kind.
+fn text(pointer: &str, text: &str, max: usize, faults: &mut Vec<Fault>) -> String {
+    let text = text.trim();
+    let length = text.chars().count();
+    if length == 0 || length > max {
+        faults.push(Fault::pointer(pointer, format!("must have 1 to {max} characters")));
+    } else if text.chars().any(|c| c.is_control() && c != '\n') {
+        faults.push(Fault::pointer(pointer, "must be plain text"));
+    }
+    text.to_owned()
+}
+
+fn refuse(faults: Vec<Fault>) -> Result<(), Problem> {
+    if faults.is_empty() { Ok(()) } else { Err(Problem::Invalid(faults)) }
+}

@@ -1,0 +1,178 @@
+//! What a search finds. A bare token is looked up as everything it may mean; a query is evaluated in [`super::query`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keyledger_engine::key;
+use keyledger_projector::read::{CustomerFilter, Hit, LicenseFilter, PageRequest, SubscriptionFilter, Term};
+use keyledger_schemas::ids::{CaseId, LicenseId};
+
+use super::{Api, View};
+use crate::model::{Found, FoundGroup, SearchResults};
+use crate::problem::Problem;
+use crate::search::shape::{Lookup, StripeKind, TypedKey};
+use crate::search::{self, Search};
+
+/// Most things of one kind in an answer.
+pub(super) const SHOWN_MAX: usize = 50;
+
+/// How many rows are looked at where there is no index, newest first.
+pub(super) const LOOKED_AT_MAX: usize = 5_000;
+
+/// The metadata key by which Cryptolens's integration names its customer.
+const CRYPTOLENS_CUSTOMER: &str = "skm_customer_id";
+
+/// What was found, and whether there may be more.
+#[derive(Debug, Default)]
+pub(super) struct Hits {
+    pub(super) found: BTreeSet<Found>,
+    pub(super) more: bool,
+}
+
+impl Api {
+    /// Searches by anything: an id, an address, a key or the end of one, an invoice number, a name, or a query.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Invalid`] points at the column of a query that cannot be read or answered; [`Problem::NotReady`].
+    pub async fn search(&self, view: &View, text: &str) -> Result<SearchResults, Problem> {
+        let now = view.at.unwrap_or_else(|| self.clock.now());
+        match search::read(text, now)? {
+            Search::Lookups(lookups) => {
+                let mut hits = Hits::default();
+                for lookup in &lookups {
+                    let found = self.look_up(view, lookup).await?;
+                    hits.more |= found.more;
+                    hits.found.extend(found.found);
+                }
+                let is_exact = !matches!(lookups.as_slice(), [.., Lookup::Name(_)]);
+                Ok(results(lookups.iter().map(|lookup| lookup.meaning().to_owned()).collect(), hits, is_exact))
+            }
+            Search::Query(query) => Ok(results(vec!["query".to_owned()], self.query(view, &query).await?, false)),
+        }
+    }
+
+    async fn look_up(&self, view: &View, lookup: &Lookup) -> Result<Hits, Problem> {
+        let terms = match lookup {
+            Lookup::Stripe { kind: StripeKind::Event, id } => return self.events_named(view, id).await,
+            Lookup::Stripe { id, .. } => vec![Term::StripeId(id.clone())],
+            Lookup::Email(email) => vec![Term::Email(email.clone())],
+            Lookup::Key(typed) => vec![Term::KeyHash(key::hash(&self.keys, typed.expose()))],
+            Lookup::KeyTail(tail) => return self.key_tail(view, tail).await,
+            Lookup::CryptolensId { id, product } => return self.cryptolens(view, id, product.as_deref()).await,
+            Lookup::CryptolensGlobalId(id) => return self.cryptolens(view, id, None).await,
+            Lookup::CryptolensCustomer(id) => return self.cryptolens_customer(view, id).await,
+            Lookup::Uuid(uuid) => vec![Term::Uuid(*uuid)],
+            Lookup::Case(uuid) => return self.case_named(view, CaseId(*uuid)).await,
+            Lookup::InvoiceNumber(number) => vec![Term::InvoiceNumber(number.clone())],
+            Lookup::Name(name) => vec![Term::NamePrefix(name.clone())],
+        };
+        let hits = self.views().await?.search(&view.within, &terms).await?;
+        Ok(Hits { more: hits.len() >= SHOWN_MAX, found: hits.into_iter().map(Found::from).collect() })
+    }
+
+    async fn events_named(&self, view: &View, evt: &str) -> Result<Hits, Problem> {
+        let events = self.stripe_events(view, evt).await?;
+        let found = events.into_iter().map(|event| Found {
+            kind: "event".to_owned(),
+            url: Found::url_of("event", event.id.as_str(), event.scope.mode),
+            id: event.id.to_string(),
+            source: event.scope.source.to_string(),
+            mode: event.scope.mode.to_string(),
+            purchase: None,
+            customer: None,
+            label: Some(event.kind),
+        });
+        Ok(Hits { found: found.collect(), more: false })
+    }
+
+    async fn case_named(&self, view: &View, id: CaseId) -> Result<Hits, Problem> {
+        let hits = self.views().await?.search(&view.within, &[Term::Uuid(id.0)]).await?;
+        let cases = hits.into_iter().filter(|hit| hit.kind == "case");
+        Ok(Hits { found: cases.map(Found::from).collect(), more: false })
+    }
+
+    /// Only the last four symbols are indexed; with more typed, the keys that end in those four are opened and compared.
+    async fn key_tail(&self, view: &View, tail: &TypedKey) -> Result<Hits, Problem> {
+        let tail = tail.expose();
+        let last4 = tail.get(tail.len().saturating_sub(4)..).unwrap_or(tail);
+        let hits = self.views().await?.search(&view.within, &[Term::KeyLast4(last4.to_owned())]).await?;
+        let more = hits.len() >= SHOWN_MAX;
+        let mut found = BTreeSet::new();
+        for hit in hits {
+            if tail.len() == last4.len() || self.key_ends_in(view, &hit, tail).await? {
+                found.insert(Found::from(hit));
+            }
+        }
+        Ok(Hits { found, more })
+    }
+
+    async fn key_ends_in(&self, view: &View, hit: &Hit, tail: &str) -> Result<bool, Problem> {
+        let license = self.license_row(view, &hit.id).await?;
+        let Some(key) = self.open(&license).await? else { return Ok(false) };
+        let symbols = key.expose().chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase());
+        Ok(symbols.rev().zip(tail.chars().rev()).filter(|(ours, typed)| ours == typed).count() == tail.len())
+    }
+
+    /// Cryptolens counts ids per product, so several licenses may have one.
+    async fn cryptolens(&self, view: &View, id: &str, product: Option<&str>) -> Result<Hits, Problem> {
+        let views = self.views().await?;
+        let mut found = BTreeSet::new();
+        for hit in views.search(&view.within, &[Term::ProviderId(id.to_owned())]).await? {
+            let filter = LicenseFilter { id: hit.id.parse::<LicenseId>().ok(), ..LicenseFilter::default() };
+            let at = view.at.unwrap_or_else(|| self.clock.now());
+            let one = PageRequest { limit: 1, after: None };
+            let license = views.licenses(&view.within, &filter, at, &one).await?.data.pop();
+            let Some(license) = license else { continue };
+            let is_held = license.provider.as_ref().is_some_and(|provider| provider.as_str() == "cryptolens");
+            // An adopted license may not show its product: then any may be it.
+            let fits = product.is_none_or(|product| license.product.as_deref().is_none_or(|held| held == product));
+            if is_held && fits {
+                let product = license.product.map(|product| format!("cryptolens product {product}"));
+                found.insert(Found { label: product.or_else(|| hit.label.clone()), ..Found::from(hit) });
+            }
+        }
+        Ok(Hits { found, more: false })
+    }
+
+    /// The id stands in the metadata of the customer or of the subscription; neither is indexed.
+    async fn cryptolens_customer(&self, view: &View, id: &str) -> Result<Hits, Problem> {
+        let views = self.views().await?;
+        let mut hits = Hits::default();
+        let mut page = PageRequest { limit: keyledger_projector::read::PAGE_MAX, after: None };
+        for _ in 0..LOOKED_AT_MAX / page.limit as usize {
+            let rows = views.customers(&view.within, &CustomerFilter::default(), &page).await?;
+            let named =
+                rows.data.into_iter().filter(|row| row.metadata.get(CRYPTOLENS_CUSTOMER).is_some_and(|of| of == id));
+            hits.found.extend(named.map(Found::from));
+            page.after = rows.next;
+            if page.after.is_none() {
+                break;
+            }
+        }
+        hits.more |= page.after.is_some();
+        page.after = None;
+        for _ in 0..LOOKED_AT_MAX / page.limit as usize {
+            let rows = views.subscriptions(&view.within, &SubscriptionFilter::default(), &page).await?;
+            let named =
+                rows.data.into_iter().filter(|row| row.metadata.get(CRYPTOLENS_CUSTOMER).is_some_and(|of| of == id));
+            hits.found.extend(named.map(Found::from));
+            page.after = rows.next;
+            if page.after.is_none() {
+                break;
+            }
+        }
+        hits.more |= page.after.is_some();
+        Ok(hits)
+    }
+}
+
+/// Groups what was found, and says whether it is one exact thing.
+fn results(meaning: Vec<String>, hits: Hits, is_exact: bool) -> SearchResults {
+    let exact = if is_exact && hits.found.len() == 1 { hits.found.first().cloned() } else { None };
+    let mut by_kind: BTreeMap<String, Vec<Found>> = BTreeMap::new();
+    for found in hits.found {
+        by_kind.entry(found.kind.clone()).or_default().push(found);
+    }
+    let groups = by_kind.into_iter().map(|(kind, hits)| FoundGroup { kind, count: hits.len(), hits });
+    SearchResults { meaning, exact, groups: groups.collect(), more: hits.more }
+}

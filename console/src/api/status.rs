@@ -1,0 +1,41 @@
+//! How far each part has come.
+
+use keyledger_eventlog::checkpoint::Cursor;
+use keyledger_projector::read::Within;
+
+use super::{Api, ISSUER, ISSUER_PURCHASES, View};
+use crate::model::{IssuerStatus, LogStatus, ProjectorStatus, Status};
+use crate::problem::Problem;
+
+impl Api {
+    /// How far the log, the issuer and the projector are, and how many cases are open.
+    ///
+    /// The head of the log is read last, so that a part never seems to be ahead of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::NotReady`] when the log or the views cannot be reached.
+    pub async fn status(&self, view: &View) -> Result<Status, Problem> {
+        let as_of = self.as_of(view).await?;
+        let views = self.views().await?.status(&view.within, as_of.at).await?;
+        let due_now = self.log.state_due_count(ISSUER_PURCHASES, self.clock.now()).await?;
+        let issuer = Cursor::load(&*self.log, ISSUER).await?.checkpoint().position;
+        let head = self.log.head().await?;
+        Ok(Status {
+            log: LogStatus { position: head.position },
+            mirror: None,
+            issuer: IssuerStatus { position: issuer, due_now },
+            projector: ProjectorStatus { position: views.position, parked: views.parked },
+            cases_open: views.cases_open_total(),
+        })
+    }
+
+    /// The last position that the views show.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::NotReady`] when the views cannot be reached.
+    pub async fn position(&self) -> Result<u64, Problem> {
+        Ok(self.views().await?.status(&Within::default(), self.clock.now()).await?.position)
+    }
+}

@@ -1,0 +1,54 @@
+//! What the API and `--json` show: plain structs, one per thing, in the words of the outside contract.
+//!
+//! They are made from the projector's read structs and the log's events by `From`, so that a change of the views shows
+//! here as a compile error and not as a silent change of the contract.
+
+mod case;
+mod customer;
+mod event;
+mod license;
+mod status;
+
+use keyledger_projector::read;
+use keyledger_schemas::ids::PurchaseId;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+pub use case::{Amount, Case, Repaired};
+pub use customer::{CrossLink, Customer, Obligation, Payment, Purchase, Subscription, SubscriptionItem};
+pub use event::{Delivery, Event};
+pub use license::{License, LicenseState, masked};
+pub use status::{Found, FoundGroup, IssuerStatus, LogStatus, ProjectorStatus, SearchResults, Status};
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Page<T> {
+    /// The rows.
+    pub data: Vec<T>,
+    /// What to give as `after` for the next page; null on the last.
+    pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// A page of the views as the API shows it.
+    pub fn of<R: Into<T>>(page: read::Page<R>) -> Self {
+        Self { data: page.data.into_iter().map(Into::into).collect(), next: page.next }
+    }
+}
+
+/// A purchase, named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PurchaseRef {
+    /// As keyledger names it: `source:account:mode:id`.
+    #[schema(example = "default:-:live:sub_1PqX")]
+    pub id: String,
+    /// As Stripe names it: `sub_…`, `in_…` or `cs_…`.
+    #[schema(example = "sub_1PqX")]
+    pub stripe_id: String,
+}
+
+impl From<PurchaseId> for PurchaseRef {
+    fn from(id: PurchaseId) -> Self {
+        Self { id: id.to_string(), stripe_id: id.object }
+    }
+}
