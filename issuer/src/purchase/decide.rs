@@ -283,8 +283,8 @@ fn next_attempt(
     retry_after: Option<Duration>,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let before = purchase.unit(&request.unit.item, request.unit.number).and_then(|unit| unit.not_done.as_ref());
-    let before = before.filter(|before| before.asked.action == request.action);
+    let unit = purchase.unit(&request.unit.item, request.unit.number);
+    let before = unit.and_then(|unit| unit.not_done.get(&request.action));
     let in_a_row = before.map_or(0, |before| before.in_a_row);
     match answer {
         NotDone::Refused => return None,

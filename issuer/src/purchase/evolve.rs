@@ -61,7 +61,7 @@ pub fn evolve(mut purchase: Purchase, event: &Event, at: jiff::Timestamp) -> Pur
         }
         Event::RetryRequested(data) => {
             let unit = purchase.unit_mut(&data.unit);
-            if let Some(answered) = &mut unit.not_done {
+            for answered in unit.not_done.values_mut() {
                 answered.next_attempt_at = Some(at);
                 answered.in_a_row = 0;
                 answered.in_doubt_since = answered.in_doubt_since.map(|_| at);
@@ -92,25 +92,26 @@ fn requested(unit: &mut Unit, data: &LicenseRequested) {
 
 fn not_done(unit: &mut Unit, data: &LicenseNotDone, at: jiff::Timestamp) {
     let Some(asked) = unit.pending.take_if(|asked| asked.attempt == data.attempt) else { return };
-    let before = unit.not_done.take().filter(|before| before.asked.action == asked.action);
+    let before = unit.not_done.remove(&asked.action);
     let in_doubt_since = match data.answer {
         NotDone::Indeterminate => before.as_ref().and_then(|before| before.in_doubt_since).or(Some(at)),
         NotDone::Unavailable | NotDone::Refused if data.nothing_found => None,
         // Nothing new was made, but an earlier call may still have made something.
         NotDone::Unavailable | NotDone::Refused => before.as_ref().and_then(|before| before.in_doubt_since),
     };
-    unit.not_done = Some(Answered {
-        asked,
+    let answered = Answered {
         answer: data.answer,
         next_attempt_at: data.next_attempt_at,
         in_a_row: before.map_or(0, |before| before.in_a_row).saturating_add(1),
         in_doubt_since,
-    });
+        asked,
+    };
+    unit.not_done.insert(answered.asked.action, answered);
 }
 
 fn issued(unit: &mut Unit, data: &LicenseIssued) {
     let mapping = unit.pending.as_ref().map(|asked| asked.mapping.clone());
-    done(unit);
+    done(unit, Action::Create);
     unit.licenses.insert(
         data.generation,
         License {
@@ -128,7 +129,7 @@ fn issued(unit: &mut Unit, data: &LicenseIssued) {
 }
 
 fn adopted(unit: &mut Unit, data: &LicenseAdopted) {
-    done(unit);
+    done(unit, Action::Create);
     unit.attached = None;
     unit.licenses.insert(
         data.generation,
@@ -150,7 +151,9 @@ fn adopted(unit: &mut Unit, data: &LicenseAdopted) {
 fn change(purchase: &mut Purchase, unit: &UnitId, license: LicenseId, change: impl FnOnce(&mut License)) {
     let unit = purchase.unit_mut(unit);
     let asked = unit.pending.take();
-    done(unit);
+    if let Some(asked) = &asked {
+        done(unit, asked.action);
+    }
     if let Some(license) = find(unit, license) {
         change(license);
         if let Some(asked) = asked.filter(|asked| asked.action == Action::SetTerms) {
@@ -159,9 +162,10 @@ fn change(purchase: &mut Purchase, unit: &UnitId, license: LicenseId, change: im
     }
 }
 
-fn done(unit: &mut Unit) {
+/// What was asked is done: its delays start over the next time.
+fn done(unit: &mut Unit, action: Action) {
     unit.pending = None;
-    unit.not_done = None;
+    unit.not_done.remove(&action);
 }
 
 fn find(unit: &mut Unit, license: LicenseId) -> Option<&mut License> {

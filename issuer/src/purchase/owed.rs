@@ -105,40 +105,42 @@ pub fn need(unit: &Unit, desired: &Desired, quantity: u64, context: &Context, no
     if let Some(pending) = unit.pending.as_ref().filter(|pending| pending.wait_until > now) {
         return Need::Until(pending.wait_until);
     }
-    let Some(request) = wanted(unit, desired, quantity, context, now) else { return Need::Nothing };
-    match unit.not_done.as_ref().filter(|answered| is_same(answered, &request)) {
-        Some(answered) => match answered.next_attempt_at {
-            Some(at) if at > now => Need::Until(at),
-            Some(_) => Need::Call(Box::new(request)),
-            None => Need::Nothing,
-        },
-        None => Need::Call(Box::new(request)),
+    let mut earliest = None;
+    for request in wanted(unit, desired, quantity, context, now) {
+        let answered = unit.not_done.get(&request.action).filter(|answered| is_same(answered, &request));
+        match answered.map(|answered| answered.next_attempt_at) {
+            None => return Need::Call(Box::new(request)),
+            Some(Some(at)) if at <= now => return Need::Call(Box::new(request)),
+            Some(Some(at)) => earliest = earliest.into_iter().chain([at]).min(),
+            // It waits for a person; what comes after it need not.
+            Some(None) => {}
+        }
     }
+    earliest.map_or(Need::Nothing, Need::Until)
 }
 
-/// Whether the last answer was to this very request. A changed request is a new one, with its own delays; but while
-/// a create is in doubt, nothing else is asked sooner.
+/// Whether the last answer was to this very request: then its delay holds. A request that was refused and has changed is
+/// a new one; one that went unanswered keeps its delay whatever it asks now.
 fn is_same(answered: &Answered, request: &Request) -> bool {
     let asked = &answered.asked;
     let unchanged = asked.terms == request.terms && asked.mapping == request.mapping;
-    asked.action == request.action
-        && asked.generation == request.generation
-        && (unchanged || answered.answer != NotDone::Refused)
+    asked.generation == request.generation && (unchanged || answered.answer != NotDone::Refused)
 }
 
-/// The next call that brings the unit nearer to what it should be, delays aside.
-fn wanted(unit: &Unit, desired: &Desired, quantity: u64, context: &Context, now: Timestamp) -> Option<Request> {
+/// The calls that bring the unit to where it should be, delays aside, in the order to make them.
+fn wanted(unit: &Unit, desired: &Desired, quantity: u64, context: &Context, now: Timestamp) -> Vec<Request> {
     let ask = Ask { unit, desired, quantity };
     if unit.create_in_doubt() {
-        return Some(ask.resolve_doubt());
+        return vec![ask.resolve_doubt()];
     }
-    if let Some((generation, old)) = replaced(unit) {
-        return Some(ask.change(generation, old, Action::Revoke, Some(Because::Revoked(RevokeReason::Replaced))));
-    }
-    match unit.license() {
+    let replaced = replaced(unit).map(|(generation, old)| {
+        ask.change(generation, old, Action::Revoke, Some(Because::Revoked(RevokeReason::Replaced)))
+    });
+    let standing = match unit.license() {
         Some((generation, license)) => ask.for_license(generation, license, context, now),
-        None => ask.for_none(context),
-    }
+        None => ask.for_none(context).into_iter().collect(),
+    };
+    replaced.into_iter().chain(standing).collect()
 }
 
 /// An older generation that still stands beside a newer one.
@@ -157,7 +159,8 @@ struct Ask<'a> {
 impl Ask<'_> {
     /// Finds out what became of a create whose answer was lost; makes the license if it is still owed.
     fn resolve_doubt(&self) -> Request {
-        let asked = self.unit.pending.as_ref().or(self.unit.not_done.as_ref().map(|answered| &answered.asked));
+        let answered = self.unit.not_done.get(&Action::Create).map(|answered| &answered.asked);
+        let asked = self.unit.pending.as_ref().filter(|asked| asked.action == Action::Create).or(answered);
         let Some(asked) = asked else { unreachable!("a create is in doubt only after it was asked") };
         let still_owed = self.desired.terms(self.quantity).filter(|_| self.is_creatable());
         Request {
@@ -188,22 +191,27 @@ impl Ask<'_> {
     }
 
     /// A unit with a license that stands.
-    fn for_license(&self, generation: u32, license: &License, context: &Context, now: Timestamp) -> Option<Request> {
+    fn for_license(&self, generation: u32, license: &License, context: &Context, now: Timestamp) -> Vec<Request> {
         if let Standing::Revoked(reason) = self.desired.standing {
-            return Some(self.change(generation, license, Action::Revoke, Some(Because::Revoked(reason))));
+            return vec![self.change(generation, license, Action::Revoke, Some(Because::Revoked(reason)))];
         }
-        if self.desired.number_owed
-            && let Some(terms) = self.desired.terms(self.quantity)
-            && let Ok(mapping) = &self.desired.mapping
-        {
-            let moved = !license.adopted && license.mapping.as_ref().is_some_and(|old| !old.same_license(mapping));
-            if moved && self.is_creatable() {
-                return Some(self.request(generation + 1, Action::Create, mapping.clone(), terms));
-            }
-            if !moved && terms != license.terms {
-                return Some(self.change(generation, license, Action::SetTerms, None));
-            }
+        let standing = self.for_standing(generation, license, context, now);
+        self.for_terms(generation, license).into_iter().chain(standing).collect()
+    }
+
+    /// A license that is short, or sold as something else by now.
+    fn for_terms(&self, generation: u32, license: &License) -> Option<Request> {
+        let terms = self.desired.terms(self.quantity).filter(|_| self.desired.number_owed)?;
+        let mapping = self.desired.mapping.as_ref().ok()?;
+        let moved = !license.adopted && license.mapping.as_ref().is_some_and(|old| !old.same_license(mapping));
+        if moved {
+            return self.is_creatable().then(|| self.request(generation + 1, Action::Create, mapping.clone(), terms));
         }
+        (terms != license.terms).then(|| self.change(generation, license, Action::SetTerms, None))
+    }
+
+    /// A license that works and should not, or should and does not.
+    fn for_standing(&self, generation: u32, license: &License, context: &Context, now: Timestamp) -> Option<Request> {
         let lapsed = license.terms.expires_at.is_some_and(|at| at <= now) && must_block(license, context);
         match (self.desired.standing, license.standing) {
             (Standing::Active, Standing::Active) if lapsed => {

@@ -48,8 +48,8 @@ pub struct Unit {
     pub licenses: BTreeMap<u32, License>,
     /// A call whose outcome is not recorded.
     pub pending: Option<Asked>,
-    /// The last answer that was not *done*, with what was asked.
-    pub not_done: Option<Answered>,
+    /// The last answers that were not *done*, by what was asked: one parked action does not hold up another.
+    pub not_done: BTreeMap<Action, Answered>,
     /// Calls so far.
     pub attempts: u32,
     /// Licenses beside its own that came to light.
@@ -179,7 +179,7 @@ impl Unit {
 
     /// The mapping last recorded for it.
     pub fn recorded_mapping(&self) -> Option<&Mapping> {
-        let asked = self.pending.as_ref().or(self.not_done.as_ref().map(|answered| &answered.asked));
+        let asked = self.pending.as_ref().or(self.not_done.get(&Action::Create).map(|answered| &answered.asked));
         let licensed = self.latest().and_then(|(_, license)| license.mapping.as_ref());
         licensed.or(asked.map(|asked| &asked.mapping))
     }
@@ -187,10 +187,7 @@ impl Unit {
     /// Whether an earlier create may have made a license that nobody has seen yet.
     pub fn create_in_doubt(&self) -> bool {
         let pending = self.pending.as_ref().is_some_and(|asked| asked.action == Action::Create);
-        let answered = self
-            .not_done
-            .as_ref()
-            .is_some_and(|answered| answered.asked.action == Action::Create && answered.in_doubt_since.is_some());
+        let answered = self.not_done.get(&Action::Create).is_some_and(|answered| answered.in_doubt_since.is_some());
         pending || answered
     }
 }
