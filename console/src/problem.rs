@@ -131,8 +131,8 @@ impl Problem {
     }
 
     /// Nothing with this id.
-    pub fn not_found(what: &'static str, id: impl ToString) -> Self {
-        Self::NotFound { what, id: id.to_string() }
+    pub fn not_found(what: &'static str, id: &str) -> Self {
+        Self::NotFound { what, id: id.to_owned() }
     }
 
     /// What it is, in one short phrase that is the same every time.

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use super::Console;
 use super::body::{Body, idempotency_key};
-use super::openapi::{self, At, Idempotency, Paging};
+use super::openapi::{self, Idempotency, Paging, Viewing};
 use super::params::Params;
 use super::request::ProblemBody;
 use crate::access::Caller;
@@ -48,7 +48,7 @@ pub fn routes() -> OpenApiRouter<Console> {
 }
 
 /// How far each part has come, and how many cases are open.
-#[utoipa::path(get, path = "/api/v1/status", tag = "status", params(At), responses(
+#[utoipa::path(get, path = "/api/v1/status", tag = "status", params(Viewing), responses(
     (status = 200, body = Status),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
@@ -59,7 +59,7 @@ async fn status(State(console): State<Console>, mut params: Params) -> Answer<St
 }
 
 /// Customers, newest first, each with what hangs on them.
-#[utoipa::path(get, path = "/api/v1/customers", tag = "customers", params(At, Paging,
+#[utoipa::path(get, path = "/api/v1/customers", tag = "customers", params(Viewing, Paging,
     ("email" = Option<String>, Query, description = "That ever showed this address."),
     ("name" = Option<String>, Query, description = "Whose name begins so.")), responses(
     (status = 200, body = Page<Customer>),
@@ -74,7 +74,7 @@ async fn customers(State(console): State<Console>, mut params: Params) -> Answer
 
 /// One customer.
 #[utoipa::path(get, path = "/api/v1/customers/{id}", tag = "customers",
-    params(("id" = String, Path, description = "`cus_…`"), At), responses(
+    params(("id" = String, Path, description = "`cus_…`"), Viewing), responses(
     (status = 200, body = Customer),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
@@ -85,7 +85,7 @@ async fn customer(State(console): State<Console>, Path(id): Path<String>, mut pa
 }
 
 /// Subscriptions, newest first, each with what hangs on it.
-#[utoipa::path(get, path = "/api/v1/subscriptions", tag = "subscriptions", params(At, Paging,
+#[utoipa::path(get, path = "/api/v1/subscriptions", tag = "subscriptions", params(Viewing, Paging,
     ("customer" = Option<String>, Query, description = "Of this Stripe customer."),
     ("status" = Option<String>, Query, description = "With this status of Stripe's.")), responses(
     (status = 200, body = Page<Subscription>),
@@ -100,7 +100,7 @@ async fn subscriptions(State(console): State<Console>, mut params: Params) -> An
 
 /// One subscription.
 #[utoipa::path(get, path = "/api/v1/subscriptions/{sub}", tag = "subscriptions",
-    params(("sub" = String, Path, description = "`sub_…`"), At), responses(
+    params(("sub" = String, Path, description = "`sub_…`"), Viewing), responses(
     (status = 200, body = Subscription),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
@@ -115,7 +115,7 @@ async fn subscription(
 }
 
 /// Licenses, newest first. Filters are joined by *and*.
-#[utoipa::path(get, path = "/api/v1/licenses", tag = "licenses", params(At, Paging,
+#[utoipa::path(get, path = "/api/v1/licenses", tag = "licenses", params(Viewing, Paging,
     ("subscription" = Option<String>, Query, description = "Of this subscription, `sub_…`."),
     ("customer" = Option<String>, Query, description = "Of this customer, `cus_…`."),
     ("session" = Option<String>, Query, description = "Of the purchase of this Checkout session, `cs_…`."),
@@ -146,7 +146,7 @@ async fn licenses(
 
 /// One license.
 #[utoipa::path(get, path = "/api/v1/licenses/{id}", tag = "licenses",
-    params(("id" = String, Path, description = "The license's id."), At,
+    params(("id" = String, Path, description = "The license's id."), Viewing,
     ("reveal" = Option<bool>, Query, description = "Show the key in full. Needs the role, and is recorded.")), responses(
     (status = 200, body = License),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
@@ -165,7 +165,7 @@ async fn license(
 
 /// The license's signed file, which verifies without a network.
 #[utoipa::path(get, path = "/api/v1/licenses/{id}/file", tag = "licenses",
-    params(("id" = String, Path, description = "The license's id."), At), responses(
+    params(("id" = String, Path, description = "The license's id."), Viewing), responses(
     (status = 200, body = String, content_type = "text/plain"),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
@@ -183,7 +183,7 @@ async fn license_file(
 }
 
 /// Cases, the oldest first.
-#[utoipa::path(get, path = "/api/v1/cases", tag = "cases", params(At, Paging,
+#[utoipa::path(get, path = "/api/v1/cases", tag = "cases", params(Viewing, Paging,
     ("kind" = Option<String>, Query, description = "Of this kind, such as `no_key`."),
     ("status" = Option<String>, Query, description = "`open`, `closed` or `waived`."),
     ("customer" = Option<String>, Query, description = "Of this customer, `cus_…`."),
@@ -205,7 +205,7 @@ async fn cases(State(console): State<Console>, mut params: Params) -> Answer<Pag
 
 /// One case.
 #[utoipa::path(get, path = "/api/v1/cases/{id}", tag = "cases",
-    params(("id" = String, Path, description = "`kl_cas_…`"), At), responses(
+    params(("id" = String, Path, description = "`kl_cas_…`"), Viewing), responses(
     (status = 200, body = Case),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
@@ -217,7 +217,7 @@ async fn case(State(console): State<Console>, Path(id): Path<String>, mut params
 
 /// Asks for another try at once. Asking twice before there is another answer records once.
 #[utoipa::path(post, path = "/api/v1/cases/{id}/retry", tag = "cases",
-    params(("id" = String, Path, description = "`kl_cas_…`"), At, Idempotency), request_body = Option<Retry>, responses(
+    params(("id" = String, Path, description = "`kl_cas_…`"), Viewing, Idempotency), request_body = Option<Retry>, responses(
     (status = 200, body = Repaired),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
@@ -237,7 +237,7 @@ async fn retry(
 
 /// Closes a case with a name and a reason. Money for later periods opens a unit's case again.
 #[utoipa::path(post, path = "/api/v1/cases/{id}/waive", tag = "cases",
-    params(("id" = String, Path, description = "`kl_cas_…`"), At, Idempotency), request_body = Waive, responses(
+    params(("id" = String, Path, description = "`kl_cas_…`"), Viewing, Idempotency), request_body = Waive, responses(
     (status = 200, body = Repaired),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
@@ -257,7 +257,7 @@ async fn waive(
 
 /// Names the license that meets the case's unit.
 #[utoipa::path(post, path = "/api/v1/cases/{id}/attach", tag = "cases",
-    params(("id" = String, Path, description = "`kl_cas_…`"), At, Idempotency), request_body = Attach, responses(
+    params(("id" = String, Path, description = "`kl_cas_…`"), Viewing, Idempotency), request_body = Attach, responses(
     (status = 200, body = Repaired),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
@@ -276,7 +276,7 @@ async fn attach(
 }
 
 /// The log in order, without data. A page of a rare type may be short or empty and still have a `next`.
-#[utoipa::path(get, path = "/api/v1/events", tag = "events", params(At,
+#[utoipa::path(get, path = "/api/v1/events", tag = "events", params(Viewing,
     ("limit" = Option<u32>, Query, description = "Rows, 1 to 200. Default 50.", minimum = 1, maximum = 200),
     ("after" = Option<String>, Query, description = "A position: events after it."),
     ("type" = Option<String>, Query, description = "Of this type, or of those that begin so when it ends in `.` or `*`."),
@@ -293,7 +293,7 @@ async fn events(State(console): State<Console>, mut params: Params) -> Answer<Pa
 
 /// One event with its data.
 #[utoipa::path(get, path = "/api/v1/events/{id}", tag = "events",
-    params(("id" = String, Path, description = "The event's id."), At), responses(
+    params(("id" = String, Path, description = "The event's id."), Viewing), responses(
     (status = 200, body = Event),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
@@ -305,7 +305,7 @@ async fn event(State(console): State<Console>, Path(id): Path<String>, mut param
 
 /// An event's stored bytes, exactly, with their SHA-256 in `Keyledger-Content-Sha256`.
 #[utoipa::path(get, path = "/api/v1/events/{id}/raw", tag = "events",
-    params(("id" = String, Path, description = "The event's id."), At), responses(
+    params(("id" = String, Path, description = "The event's id."), Viewing), responses(
     (status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
@@ -320,7 +320,7 @@ async fn raw(State(console): State<Console>, Path(id): Path<String>, mut params:
 
 /// Searches by any id, address, key, invoice number or name, or by a query such as `is:no-key amount>=50`.
 #[utoipa::path(get, path = "/api/v1/search", tag = "search",
-    params(("q" = String, Query, description = "What to look for."), At), responses(
+    params(("q" = String, Query, description = "What to look for."), Viewing), responses(
     (status = 200, body = SearchResults),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]

@@ -11,7 +11,7 @@ use super::handlers;
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes what `Params::view` reads")]
-pub struct At {
+pub struct Viewing {
     /// Live or test. Default live.
     #[param(inline)]
     mode: Option<ModeParam>,

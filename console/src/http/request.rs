@@ -114,7 +114,7 @@ fn finish(response: Response, id: &RequestId) -> Response {
     let mut response = match problem {
         Some(problem) => {
             log(&problem);
-            write(response, &problem, id)
+            write(&response, &problem, id)
         }
         None => response,
     };
@@ -133,9 +133,10 @@ fn log(problem: &Problem) {
         return;
     }
     let chain = chain_of(problem);
-    match problem {
-        Problem::NotReady { part, .. } => tracing::warn!(error = chain, "{part} cannot be reached"),
-        _ => tracing::error!(error = chain, "a request failed"),
+    if let Problem::NotReady { part, .. } = problem {
+        tracing::warn!(error = chain, "{part} cannot be reached");
+    } else {
+        tracing::error!(error = chain, "a request failed");
     }
 }
 
@@ -151,7 +152,7 @@ fn chain_of(problem: &Problem) -> String {
 }
 
 /// Keeps the status and the headers (a 405 says what is allowed) and writes the body.
-fn write(response: Response, problem: &Problem, id: &RequestId) -> Response {
+fn write(response: &Response, problem: &Problem, id: &RequestId) -> Response {
     let body = ProblemBody {
         r#type: format!("/problems/{}", problem.code()),
         title: problem.title().to_owned(),

@@ -195,12 +195,11 @@ fn cryptolens(text: &str) -> Option<Lookup> {
         return None;
     }
     match (name.as_str(), second) {
-        ("id", None) => Some(Lookup::CryptolensId { id: value, product: None }),
+        ("id" | "skm_key_id", None) => Some(Lookup::CryptolensId { id: value, product: None }),
         ("id", Some(Some((second, product)))) if second == "product" => {
             Some(Lookup::CryptolensId { id: value, product: Some(product) })
         }
         ("globalid" | "skm_key_globalid", None) => Some(Lookup::CryptolensGlobalId(value)),
-        ("skm_key_id", None) => Some(Lookup::CryptolensId { id: value, product: None }),
         ("skm_customer_id", None) => Some(Lookup::CryptolensCustomer(value)),
         _ => None,
     }
