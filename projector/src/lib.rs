@@ -7,11 +7,18 @@
 //! What is owed is derived here from money facts and license facts alone (docs/deciding.md), so it is right even while
 //! the issuer is stopped. The projector never calls a provider, never calls Stripe, and never writes to the log.
 
+pub mod casebook;
+pub mod derive;
 pub mod facts;
+mod fold;
+mod projector;
 pub mod read;
+pub mod route;
 mod sql;
 mod store;
+mod working;
 
+pub use projector::{NAME, Projector};
 pub use sql::ViewsError;
 
 /// Which tables there are. Another number in the file means that it is made anew.

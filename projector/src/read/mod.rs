@@ -15,6 +15,7 @@ mod status;
 mod subscriptions;
 mod types;
 
+pub(crate) use customers::fold_name;
 pub use open::{OpenObligation, Views};
 pub use types::*;
 

@@ -1,0 +1,380 @@
+//! One event at a time: takes its facts into the working set, routes, derives what it touched.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keyledger_schemas::envelope::Recorded;
+use keyledger_schemas::event::{BodyRefused, CaseWaived, Event};
+use keyledger_schemas::ids::{CaseId, Scope};
+use keyledger_schemas::money::Money;
+use keyledger_schemas::settings::DecidingSettings;
+use keyledger_schemas::stripe::fact::Fact;
+use keyledger_schemas::stripe::facts;
+use sqlx::SqliteConnection;
+
+use crate::casebook::{self, CaseRow};
+use crate::facts::unit::unit_of;
+use crate::facts::{Kind, Node, ObjectFacts, Waiver};
+use crate::sql::ViewsError;
+use crate::store;
+use crate::working::ScopeSet;
+
+/// Rows in memory beyond which a change that reaches many purchases is written in between.
+const ROWS_MAX: usize = 4096;
+
+/// Purchases taken up at once when a change reaches all of them.
+const PAGE: u32 = 256;
+
+/// An event as the fold takes it.
+pub enum Content {
+    /// A Stripe event: its facts are read from the bytes.
+    Stripe,
+    /// An event of ours.
+    Own(Box<Event>),
+}
+
+/// Reads what the fold needs of an event.
+///
+/// # Errors
+///
+/// The reason why it can never be folded: it is set aside with it.
+pub fn read(event: &Recorded) -> Result<Content, String> {
+    if event.is_stripe() {
+        return Ok(Content::Stripe);
+    }
+    match Event::decode(&event.kind, &event.data) {
+        Ok(Some(own)) => Ok(Content::Own(Box::new(own))),
+        Ok(None) => Err(format!("this version does not know events of kind `{}`", event.kind)),
+        Err(error) => Err(format!("its data cannot be read: {error}")),
+    }
+}
+
+/// What a batch works on.
+pub struct Fold<'c> {
+    db: &'c mut SqliteConnection,
+    settings: DecidingSettings,
+    scopes: BTreeMap<String, ScopeSet>,
+    /// Cases of no purchase; `None` for one that is not there, or no longer.
+    loose: BTreeMap<CaseId, (Scope, Option<CaseRow>)>,
+    dirty_loose: BTreeSet<CaseId>,
+}
+
+impl<'c> Fold<'c> {
+    /// Begins a batch within the transaction that `db` is in.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn begin(db: &'c mut SqliteConnection) -> Result<Self, ViewsError> {
+        let settings = store::settings(db).await?;
+        Ok(Self { db, settings, scopes: BTreeMap::new(), loose: BTreeMap::new(), dirty_loose: BTreeSet::new() })
+    }
+
+    /// Folds one event.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn apply(&mut self, event: &Recorded, content: &Content) -> Result<(), ViewsError> {
+        match content {
+            Content::Stripe => self.stripe(event).await,
+            Content::Own(own) => self.own(event, own).await,
+        }
+    }
+
+    /// Writes everything, within the transaction.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn finish(mut self) -> Result<(), ViewsError> {
+        self.write().await
+    }
+
+    async fn stripe(&mut self, event: &Recorded) -> Result<(), ViewsError> {
+        let facts = facts(&event.data);
+        if facts.is_empty() {
+            return Ok(());
+        }
+        let set = scope_set(&mut self.scopes, &event.scope);
+        let mut touched = BTreeSet::new();
+        let mut catalog = Vec::new();
+        for fact in &facts {
+            match fact {
+                Fact::PriceSeen(seen) => {
+                    set.look_up(self.db, "price", seen.id.as_str()).await?;
+                    if set.catalog.prices.entry(seen.id.to_string()).or_default().observe(seen) {
+                        catalog.push(("price", seen.id.to_string()));
+                    }
+                    set.catalog_changed("price", seen.id.as_str());
+                }
+                Fact::ProductSeen(seen) => {
+                    set.look_up(self.db, "product", seen.id.as_str()).await?;
+                    if set.catalog.products.entry(seen.id.to_string()).or_default().observe(seen) {
+                        catalog.push(("product", seen.id.to_string()));
+                    }
+                    set.catalog_changed("product", seen.id.as_str());
+                }
+                Fact::CustomerSeen(seen) => {
+                    set.customer(self.db, seen.id.as_str(), event.position).await?.observe(seen);
+                }
+                _ => touched.extend(observe(set, self.db, fact, event).await?),
+            }
+        }
+        set.expand(self.db, &touched).await?;
+        let routed = set.graph.route(&touched);
+        let mut purchases = BTreeSet::new();
+        for node in &routed {
+            purchases.extend(set.routed(self.db, node, event).await?);
+        }
+        let places = touched.iter().filter_map(|node| set.graph.objects.get(node)?.purchase.clone());
+        purchases.extend(places);
+        for purchase in &purchases {
+            set.derive(self.db, purchase, &self.settings, event).await?;
+        }
+        let waiting: BTreeSet<Node> = touched.into_iter().chain(routed).collect();
+        self.note_unrouted(&waiting, event).await?;
+        for (kind, id) in catalog {
+            self.catalog_changed(kind, &id, event, &purchases).await?;
+        }
+        Ok(())
+    }
+
+    async fn own(&mut self, event: &Recorded, own: &Event) -> Result<(), ViewsError> {
+        if let Some(unit) = unit_of(own) {
+            let set = scope_set(&mut self.scopes, &unit.purchase.scope);
+            let id = unit.purchase.object.as_str();
+            let facts = set.unit(self.db, id, (unit.item.clone(), unit.number), event).await?;
+            facts.observe(own, event.actor.as_deref(), event.occurred_at);
+            return set.derive(self.db, id, &self.settings, event).await;
+        }
+        match own {
+            Event::SettingsChanged(changed) => {
+                self.settings = changed.settings.clone();
+                store::put_settings(self.db, &self.settings, event.position).await?;
+                self.derive_all(event).await
+            }
+            Event::CaseWaived(waived) => self.case_waived(waived, event).await,
+            Event::BodyRefused(refused) => self.body_refused(refused, event).await,
+            // A key that was shown changes no view; everything else is about a unit.
+            _ => Ok(()),
+        }
+    }
+
+    /// New settings may change what every purchase is owed.
+    async fn derive_all(&mut self, event: &Recorded) -> Result<(), ViewsError> {
+        self.write().await?;
+        self.scopes.clear();
+        let mut after = (String::new(), String::new());
+        loop {
+            let page = store::purchases_after(self.db, &after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after.clone_from(last);
+            for (scope, id) in page {
+                let scope = crate::sql::parse_scope(&scope)?;
+                let set = scope_set(&mut self.scopes, &scope);
+                set.derive(self.db, &id, &self.settings, event).await?;
+            }
+            self.write().await?;
+            self.scopes.clear();
+        }
+    }
+
+    /// A price or product that means something else now reaches every purchase that sells it.
+    async fn catalog_changed(
+        &mut self,
+        kind: &'static str,
+        id: &str,
+        event: &Recorded,
+        done: &BTreeSet<String>,
+    ) -> Result<(), ViewsError> {
+        let set = scope_set(&mut self.scopes, &event.scope);
+        let mut selling = BTreeSet::from_iter(store::purchases_selling(self.db, &set.key, kind, id).await?);
+        // What was derived in this batch is newer than the rows.
+        for (purchase, held) in &set.purchases {
+            if let Some(derived) = &held.derived {
+                let sold = if kind == "price" { &derived.prices } else { &derived.products };
+                if sold.contains(id) {
+                    selling.insert(purchase.clone())
+                } else {
+                    selling.remove(purchase)
+                };
+            }
+        }
+        for purchase in selling.difference(done) {
+            let set = scope_set(&mut self.scopes, &event.scope);
+            set.derive(self.db, purchase, &self.settings, event).await?;
+            if set.len() > ROWS_MAX {
+                self.write().await?;
+                self.scopes.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the cases of refunds and disputes that wait for their link.
+    async fn note_unrouted(&mut self, nodes: &BTreeSet<Node>, event: &Recorded) -> Result<(), ViewsError> {
+        for node in nodes.iter().filter(|node| matches!(node.kind, Kind::Refund | Kind::Dispute)) {
+            let set = scope_set(&mut self.scopes, &event.scope);
+            let Some(object) = set.graph.objects.get(node) else { continue };
+            let is_routed = object.purchase.is_some();
+            let summary = object.facts.summary();
+            let amount =
+                summary.amount_minor.zip(summary.currency).map(|(minor, currency)| Money::new(minor, currency));
+            let subject = format!("{}:{}", event.scope, node.id);
+            let id = CaseId::derive("unrouted", &subject);
+            let kept = self.loose_case(id, &event.scope).await?;
+            let row = casebook::unrouted(kept.clone(), &subject, amount, is_routed, event);
+            if row != kept {
+                self.keep_loose(id, event.scope.clone(), row);
+            }
+        }
+        Ok(())
+    }
+
+    async fn body_refused(&mut self, refused: &BodyRefused, event: &Recorded) -> Result<(), ViewsError> {
+        let subject = format!("{}/{}", refused.source, refused.hour);
+        let id = CaseId::derive("body_refused", &subject);
+        let largest = refused.largest_bytes.map(|bytes| format!(", the largest of {bytes} bytes")).unwrap_or_default();
+        let detail = format!("{} bodies over {} bytes{largest}", refused.count, refused.limit_bytes);
+        let kept = self.loose_case(id, &event.scope).await?;
+        let row = casebook::body_refused(kept, &subject, detail, event);
+        self.keep_loose(id, event.scope.clone(), Some(row));
+        Ok(())
+    }
+
+    async fn case_waived(&mut self, waived: &CaseWaived, event: &Recorded) -> Result<(), ViewsError> {
+        let waiver = Waiver { through: None, by: event.actor.clone(), reason: waived.reason.clone() };
+        if let Some((scope, purchase)) = self.place_of_case(waived.case).await? {
+            let set = scope_set(&mut self.scopes, &scope);
+            let held = set.open(self.db, &purchase, event).await?;
+            if let Some(case) = held.cases.get_mut(&waived.case) {
+                waive(case, &waiver, event);
+                set.case_changed(&purchase, waived.case);
+            }
+            return Ok(());
+        }
+        if let Some(mut case) = self.loose_case(waived.case, &event.scope).await? {
+            waive(&mut case, &waiver, event);
+            let scope = self.loose.get(&waived.case).map_or_else(|| event.scope.clone(), |(scope, _)| scope.clone());
+            self.keep_loose(waived.case, scope, Some(case));
+        }
+        Ok(())
+    }
+
+    /// The scope and purchase of a case that has one: in memory, else in the rows.
+    async fn place_of_case(&mut self, id: CaseId) -> Result<Option<(Scope, String)>, ViewsError> {
+        for set in self.scopes.values() {
+            if let Some((purchase, _)) = set.purchases.iter().find(|(_, held)| held.cases.contains_key(&id)) {
+                return Ok(Some((set.scope.clone(), purchase.clone())));
+            }
+        }
+        match store::place_of_case(self.db, id).await? {
+            Some((scope, Some(purchase))) => Ok(Some((crate::sql::parse_scope(&scope)?, purchase))),
+            _ => Ok(None),
+        }
+    }
+
+    async fn loose_case(&mut self, id: CaseId, scope: &Scope) -> Result<Option<CaseRow>, ViewsError> {
+        if !self.loose.contains_key(&id) {
+            let scope = match store::place_of_case(self.db, id).await? {
+                Some((scope, _)) => crate::sql::parse_scope(&scope)?,
+                None => scope.clone(),
+            };
+            let row = store::loose_case(self.db, id).await?;
+            self.loose.insert(id, (scope, row));
+        }
+        Ok(self.loose.get(&id).and_then(|(_, row)| row.clone()))
+    }
+
+    fn keep_loose(&mut self, id: CaseId, scope: Scope, row: Option<CaseRow>) {
+        self.loose.insert(id, (scope, row));
+        self.dirty_loose.insert(id);
+    }
+
+    async fn write(&mut self) -> Result<(), ViewsError> {
+        for set in self.scopes.values_mut() {
+            set.write(self.db).await?;
+        }
+        for id in std::mem::take(&mut self.dirty_loose) {
+            match self.loose.get(&id) {
+                Some((scope, Some(row))) => store::put_case(self.db, scope, None, id, row).await?,
+                Some((_, None)) => store::delete_case(self.db, id).await?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A case about an open unit is closed by waiving the unit; every other one by waiving the case.
+fn waive(case: &mut CaseRow, waiver: &Waiver, event: &Recorded) {
+    if !case.is_about_obligation() && case.status == casebook::Status::Open {
+        case.waive(waiver, event.occurred_at);
+        case.last_position = event.position;
+    }
+}
+
+fn scope_set<'s>(scopes: &'s mut BTreeMap<String, ScopeSet>, scope: &Scope) -> &'s mut ScopeSet {
+    scopes.entry(scope.key()).or_insert_with(|| ScopeSet::new(scope.clone()))
+}
+
+/// Takes a fact about an object into its row. Says which objects it named.
+async fn observe(
+    set: &mut ScopeSet,
+    db: &mut SqliteConnection,
+    fact: &Fact,
+    event: &Recorded,
+) -> Result<Vec<Node>, ViewsError> {
+    let position = event.position;
+    let mut links: Vec<Node> = Vec::new();
+    let node = match fact {
+        Fact::SubscriptionSeen(seen) => Node::new(Kind::Subscription, &seen.id),
+        Fact::InvoiceSeen(seen) => {
+            links.extend(seen.subscription.as_ref().map(|id| Node::new(Kind::Subscription, id)));
+            Node::new(Kind::Invoice, &seen.id)
+        }
+        Fact::SessionSeen(seen) => {
+            links.extend(seen.subscription.as_ref().map(|id| Node::new(Kind::Subscription, id)));
+            links.extend(seen.invoice.as_ref().map(|id| Node::new(Kind::Invoice, id)));
+            Node::new(Kind::Session, &seen.id)
+        }
+        Fact::ChargeSeen(seen) => Node::new(Kind::Charge, &seen.id),
+        Fact::RefundSeen(seen) => {
+            links.extend(seen.payment.as_ref().map(Node::from));
+            Node::new(Kind::Refund, &seen.id)
+        }
+        Fact::DisputeSeen(seen) => {
+            links.extend(seen.payment.as_ref().map(Node::from));
+            Node::new(Kind::Dispute, &seen.id)
+        }
+        Fact::Linked(link) => {
+            links.push(Node::from(&link.parent));
+            Node::from(&link.child)
+        }
+        // The caller keeps these: they are not part of the graph.
+        Fact::CustomerSeen(_) | Fact::PriceSeen(_) | Fact::ProductSeen(_) => return Ok(Vec::new()),
+    };
+    let object = set.touch(db, &node, position).await?;
+    match (fact, &mut object.facts) {
+        (Fact::SubscriptionSeen(seen), ObjectFacts::Subscription(facts)) => facts.observe(seen),
+        (Fact::InvoiceSeen(seen), ObjectFacts::Invoice(facts)) => facts.observe(seen),
+        (Fact::SessionSeen(seen), ObjectFacts::Session(facts)) => facts.observe(seen),
+        (Fact::ChargeSeen(seen), ObjectFacts::Charge(facts)) => facts.observe(seen),
+        (Fact::RefundSeen(seen), ObjectFacts::Refund(facts)) => facts.observe(seen),
+        (Fact::DisputeSeen(seen), ObjectFacts::Dispute(facts)) => facts.observe(seen),
+        // A link says nothing about the object itself, and a document is always of its node's kind.
+        _ => {}
+    }
+    for parent in &links {
+        set.link(db, &node, parent, position).await?;
+    }
+    if let Fact::SessionSeen(seen) = fact
+        && let Some(intent) = &seen.payment_intent
+    {
+        let intent = Node::new(Kind::Intent, intent);
+        set.link(db, &intent, &node, position).await?;
+        links.push(intent);
+    }
+    links.push(node);
+    Ok(links)
+}

@@ -1,0 +1,143 @@
+//! [`Projector`]: the consumer that keeps the views. Rows and checkpoint move in one transaction.
+
+use async_trait::async_trait;
+use keyledger_eventlog::consumer::{Checkpoint, HandleError, Handler};
+use keyledger_schemas::envelope::{Position, Recorded};
+use sqlx::{Connection, SqliteConnection};
+
+use crate::fold::{self, Content, Fold};
+use crate::sql::ViewsError;
+use crate::store;
+
+/// The projector's name: of its checkpoint, its metrics and its log lines.
+pub const NAME: &str = "projector";
+
+/// Folds the log into the views. Handling a batch again is refused by the checkpoint, so it is safe.
+#[derive(Debug)]
+pub struct Projector {
+    url: String,
+    /// `None` after a failure: the next batch begins on a new one.
+    connection: Option<SqliteConnection>,
+}
+
+impl Projector {
+    /// Opens the views for writing, making them when they are not there. Views of another build are made anew.
+    ///
+    /// # Errors
+    ///
+    /// [`ViewsError::Unusable`] when the file is something else's; otherwise when the database cannot be opened.
+    pub async fn open(url: &str) -> Result<Self, ViewsError> {
+        let connection = store::connect(url).await?;
+        Ok(Self { url: url.to_owned(), connection: Some(connection) })
+    }
+
+    /// Closes the file cleanly.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; nothing is lost.
+    pub async fn close(mut self) -> Result<(), ViewsError> {
+        if let Some(connection) = self.connection.take() {
+            connection.close().await?;
+        }
+        Ok(())
+    }
+
+    /// A connection that is put back only when all went well: one that failed is not trusted again.
+    async fn take(&mut self) -> Result<SqliteConnection, ViewsError> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => store::connect(&self.url).await,
+        }
+    }
+
+    /// Folds `batch` and moves the checkpoint. `false`: someone else moved it.
+    async fn fold(&mut self, batch: &[(&Recorded, Content)], from: Checkpoint) -> Result<bool, ViewsError> {
+        let Some((last, _)) = batch.last() else { return Ok(true) };
+        let to = Checkpoint { position: last.position, chain: last.chain };
+        let mut connection = self.take().await?;
+        let mut transaction = connection.begin_with("begin immediate").await?;
+        if !store::move_checkpoint(&mut transaction, from, to).await? {
+            transaction.rollback().await?;
+            self.connection = Some(connection);
+            return Ok(false);
+        }
+        let mut fold = Fold::begin(&mut transaction).await?;
+        for (event, content) in batch {
+            fold.apply(event, content).await?;
+        }
+        fold.finish().await?;
+        transaction.commit().await?;
+        self.connection = Some(connection);
+        Ok(true)
+    }
+
+    async fn set_aside(&mut self, event: &Recorded, reason: &str, from: Checkpoint) -> Result<bool, ViewsError> {
+        let to = Checkpoint { position: event.position, chain: event.chain };
+        let mut connection = self.take().await?;
+        let mut transaction = connection.begin_with("begin immediate").await?;
+        let moved = store::move_checkpoint(&mut transaction, from, to).await?;
+        if moved {
+            store::park(&mut transaction, event, reason).await?;
+            transaction.commit().await?;
+        } else {
+            transaction.rollback().await?;
+        }
+        self.connection = Some(connection);
+        Ok(moved)
+    }
+}
+
+/// A database that fails may work again; a row that cannot be read will not.
+fn refuse(error: ViewsError, position: Position) -> HandleError {
+    match error {
+        ViewsError::Database(_) => HandleError::Retry { position, source: error.into() },
+        ViewsError::Unusable { .. } | ViewsError::Damaged { .. } => HandleError::Fatal(error.into()),
+    }
+}
+
+#[async_trait]
+impl Handler for Projector {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn checkpoint(&mut self) -> Result<Checkpoint, HandleError> {
+        let read = async {
+            let mut connection = self.take().await?;
+            let checkpoint = store::checkpoint(&mut connection).await?;
+            self.connection = Some(connection);
+            Ok(checkpoint)
+        };
+        read.await.map_err(|error| refuse(error, 0))
+    }
+
+    async fn handle(&mut self, batch: &[Recorded], from: Checkpoint) -> Result<(), HandleError> {
+        let mut readable = Vec::with_capacity(batch.len());
+        let mut unreadable = None;
+        for event in batch {
+            match fold::read(event) {
+                Ok(content) => readable.push((event, content)),
+                Err(reason) => {
+                    unreadable = Some(HandleError::Park { position: event.position, reason });
+                    break;
+                }
+            }
+        }
+        let position = batch.first().map_or(0, |event| event.position);
+        let count = readable.len() as u64;
+        if !self.fold(&readable, from).await.map_err(|error| refuse(error, position))? {
+            return Err(HandleError::Moved);
+        }
+        metrics::counter!("keyledger_projector_events").increment(count);
+        unreadable.map_or(Ok(()), Err)
+    }
+
+    async fn park(&mut self, event: &Recorded, reason: &str, from: Checkpoint) -> Result<(), HandleError> {
+        match self.set_aside(event, reason, from).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(HandleError::Moved),
+            Err(error) => Err(refuse(error, event.position)),
+        }
+    }
+}

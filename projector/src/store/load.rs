@@ -1,0 +1,257 @@
+//! Reading back what the fold works on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keyledger_eventlog::consumer::Checkpoint;
+use keyledger_schemas::ids::CaseId;
+use keyledger_schemas::settings::DecidingSettings;
+use serde::de::DeserializeOwned;
+use sqlx::SqliteConnection;
+
+use crate::casebook::{CaseRow, Status};
+use crate::derive::ItemNames;
+use crate::facts::{Kind, Node, Object, UnitFacts};
+use crate::sql::{self, ViewsError};
+use crate::working::PurchaseHead;
+
+const CHECKPOINT: &str = "select position, chain from checkpoint where name = 'projector'";
+const SETTINGS: &str = "select settings from deciding where id = 1";
+const OBJECT: &str = "select kind, id, purchase, facts, first_position, last_position from object where scope = $1 and kind = $2 and id = $3";
+const OBJECTS_OF_PURCHASE: &str =
+    "select kind, id, purchase, facts, first_position, last_position from object where scope = $1 and purchase = $2";
+const CHILDREN: &str = "select child_kind, child from link where scope = $1 and parent_kind = $2 and parent = $3";
+const PURCHASE: &str =
+    "select customer, names, opened_at, first_position, last_position from purchase where scope = $1 and id = $2";
+const PURCHASES_AFTER: &str = "select scope, id from purchase where scope > $1 or (scope = $1 and id > $2) \
+     order by scope, id limit $3";
+const PURCHASES_SELLING: &str =
+    "select purchase from sold where scope = $1 and kind = $2 and id = $3 order by purchase";
+const UNITS: &str = "select item, number, facts from unit where scope = $1 and purchase = $2";
+const CASES_OF_PURCHASE: &str = "select id, kind, status, subject, item, number, customer, amount_minor, currency, \
+     opened_at, opened_position, visible_from, last_position, closed_at, cause, awaits_issuer, detail, attempts, \
+     next_attempt_at, waived_by, waived_reason from casefile where scope = $1 and purchase = $2";
+const CASE: &str = "select id, kind, status, subject, item, number, customer, amount_minor, currency, \
+     opened_at, opened_position, visible_from, last_position, closed_at, cause, awaits_issuer, detail, attempts, \
+     next_attempt_at, waived_by, waived_reason from casefile where id = $1 and purchase is null";
+const PLACE_OF_CASE: &str = "select scope, purchase from casefile where id = $1";
+const CUSTOMER: &str = "select facts, first_position from customer where scope = $1 and id = $2";
+const PRICE: &str = "select facts from price where scope = $1 and id = $2";
+const PRODUCT: &str = "select facts from product where scope = $1 and id = $2";
+
+/// What an `object` row's document holds.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(crate) struct ObjectDocument {
+    pub parents: BTreeSet<Node>,
+    pub facts: crate::facts::ObjectFacts,
+}
+
+pub(crate) async fn checkpoint(db: &mut SqliteConnection) -> Result<Checkpoint, ViewsError> {
+    let (position, chain): (i64, Vec<u8>) = sqlx::query_as(CHECKPOINT).fetch_one(db).await?;
+    let chain =
+        chain.try_into().map_err(|_| ViewsError::damaged("the checkpoint", "its chain value is not 32 bytes"))?;
+    Ok(Checkpoint { position: sql::unsigned(position), chain })
+}
+
+pub(crate) async fn settings(db: &mut SqliteConnection) -> Result<DecidingSettings, ViewsError> {
+    let text: Option<String> = sqlx::query_scalar(SETTINGS).fetch_optional(db).await?;
+    text.map_or_else(|| Ok(DecidingSettings::default()), |text| sql::parse_json("the settings", &text))
+}
+
+#[derive(sqlx::FromRow)]
+struct ObjectRow {
+    kind: String,
+    id: String,
+    purchase: Option<String>,
+    facts: String,
+    first_position: i64,
+    last_position: i64,
+}
+
+impl ObjectRow {
+    fn read(self) -> Result<Object, ViewsError> {
+        let document: ObjectDocument = sql::parse_json("an object", &self.facts)?;
+        let kind = Kind::of(&self.kind).ok_or_else(|| ViewsError::damaged("an object", &self.kind))?;
+        Ok(Object {
+            node: Node { kind, id: self.id },
+            purchase: self.purchase,
+            parents: document.parents,
+            facts: document.facts,
+            first_position: sql::unsigned(self.first_position),
+            last_position: sql::unsigned(self.last_position),
+        })
+    }
+}
+
+pub(crate) async fn object(db: &mut SqliteConnection, scope: &str, node: &Node) -> Result<Option<Object>, ViewsError> {
+    let query = sqlx::query_as::<_, ObjectRow>(OBJECT).bind(scope).bind(node.kind.as_str()).bind(&node.id);
+    query.fetch_optional(db).await?.map(ObjectRow::read).transpose()
+}
+
+pub(crate) async fn objects_of(
+    db: &mut SqliteConnection,
+    scope: &str,
+    purchase: &str,
+) -> Result<Vec<Object>, ViewsError> {
+    let rows: Vec<ObjectRow> = sqlx::query_as(OBJECTS_OF_PURCHASE).bind(scope).bind(purchase).fetch_all(db).await?;
+    rows.into_iter().map(ObjectRow::read).collect()
+}
+
+pub(crate) async fn children(db: &mut SqliteConnection, scope: &str, of: &Node) -> Result<BTreeSet<Node>, ViewsError> {
+    let rows: Vec<(String, String)> =
+        sqlx::query_as(CHILDREN).bind(scope).bind(of.kind.as_str()).bind(&of.id).fetch_all(db).await?;
+    let node = |(kind, id): (String, String)| {
+        Kind::of(&kind).map(|kind| Node { kind, id }).ok_or_else(|| ViewsError::damaged("a link", kind))
+    };
+    rows.into_iter().map(node).collect()
+}
+
+pub(crate) async fn purchase(
+    db: &mut SqliteConnection,
+    scope: &str,
+    id: &str,
+) -> Result<Option<PurchaseHead>, ViewsError> {
+    let row: Option<(Option<String>, String, String, i64, i64)> =
+        sqlx::query_as(PURCHASE).bind(scope).bind(id).fetch_optional(db).await?;
+    let Some((customer, names, opened_at, first_position, last_position)) = row else { return Ok(None) };
+    let names: ItemNames = sql::parse_json("item names", &names)?;
+    Ok(Some(PurchaseHead {
+        customer,
+        names,
+        opened_at: sql::parse_time(&opened_at)?,
+        first_position: sql::unsigned(first_position),
+        last_position: sql::unsigned(last_position),
+    }))
+}
+
+/// The next `limit` purchases of any scope, as scope key and id.
+pub(crate) async fn purchases_after(
+    db: &mut SqliteConnection,
+    after: &(String, String),
+    limit: u32,
+) -> Result<Vec<(String, String)>, ViewsError> {
+    Ok(sqlx::query_as(PURCHASES_AFTER).bind(&after.0).bind(&after.1).bind(i64::from(limit)).fetch_all(db).await?)
+}
+
+/// The purchases that sell a price or product, as far as they are written.
+pub(crate) async fn purchases_selling(
+    db: &mut SqliteConnection,
+    scope: &str,
+    kind: &str,
+    id: &str,
+) -> Result<Vec<String>, ViewsError> {
+    Ok(sqlx::query_scalar(PURCHASES_SELLING).bind(scope).bind(kind).bind(id).fetch_all(db).await?)
+}
+
+pub(crate) async fn units(
+    db: &mut SqliteConnection,
+    scope: &str,
+    purchase: &str,
+) -> Result<BTreeMap<(String, u32), UnitFacts>, ViewsError> {
+    let rows: Vec<(String, i64, String)> = sqlx::query_as(UNITS).bind(scope).bind(purchase).fetch_all(db).await?;
+    rows.into_iter()
+        .map(|(item, number, facts)| Ok(((item, sql::unsigned(number)), sql::parse_json("a unit", &facts)?)))
+        .collect()
+}
+
+#[derive(sqlx::FromRow)]
+struct CaseColumns {
+    id: String,
+    kind: String,
+    status: String,
+    subject: String,
+    item: Option<String>,
+    number: Option<i64>,
+    customer: Option<String>,
+    amount_minor: Option<i64>,
+    currency: Option<String>,
+    opened_at: String,
+    opened_position: i64,
+    visible_from: String,
+    last_position: i64,
+    closed_at: Option<String>,
+    cause: Option<String>,
+    awaits_issuer: i64,
+    detail: Option<String>,
+    attempts: i64,
+    next_attempt_at: Option<String>,
+    waived_by: Option<String>,
+    waived_reason: Option<String>,
+}
+
+impl CaseColumns {
+    fn read(self) -> Result<(CaseId, CaseRow), ViewsError> {
+        let id = self.id.parse().map_err(|error| ViewsError::damaged("a case id", error))?;
+        let row = CaseRow {
+            status: Status::of(&self.status).ok_or_else(|| ViewsError::damaged("a case", &self.status))?,
+            kind: self.kind,
+            subject: self.subject,
+            unit: self.item.zip(self.number.map(sql::unsigned)),
+            customer: self.customer,
+            amount: sql::money(self.amount_minor, self.currency.as_deref()),
+            opened_at: sql::parse_time(&self.opened_at)?,
+            opened_position: sql::unsigned(self.opened_position),
+            visible_from: sql::parse_time(&self.visible_from)?,
+            last_position: sql::unsigned(self.last_position),
+            closed_at: sql::parse_optional_time(self.closed_at.as_deref())?,
+            cause: self.cause,
+            awaits_issuer: self.awaits_issuer != 0,
+            detail: self.detail,
+            attempts: sql::unsigned(self.attempts),
+            next_attempt_at: sql::parse_optional_time(self.next_attempt_at.as_deref())?,
+            waived_by: self.waived_by,
+            waived_reason: self.waived_reason,
+        };
+        Ok((id, row))
+    }
+}
+
+pub(crate) async fn cases_of(
+    db: &mut SqliteConnection,
+    scope: &str,
+    purchase: &str,
+) -> Result<BTreeMap<CaseId, CaseRow>, ViewsError> {
+    let rows: Vec<CaseColumns> = sqlx::query_as(CASES_OF_PURCHASE).bind(scope).bind(purchase).fetch_all(db).await?;
+    rows.into_iter().map(CaseColumns::read).collect()
+}
+
+/// A case that belongs to no purchase.
+pub(crate) async fn loose_case(db: &mut SqliteConnection, id: CaseId) -> Result<Option<CaseRow>, ViewsError> {
+    let row: Option<CaseColumns> = sqlx::query_as(CASE).bind(id.to_string()).fetch_optional(db).await?;
+    Ok(row.map(CaseColumns::read).transpose()?.map(|(_, row)| row))
+}
+
+/// The scope and purchase of a written case.
+pub(crate) async fn place_of_case(
+    db: &mut SqliteConnection,
+    id: CaseId,
+) -> Result<Option<(String, Option<String>)>, ViewsError> {
+    Ok(sqlx::query_as(PLACE_OF_CASE).bind(id.to_string()).fetch_optional(db).await?)
+}
+
+/// A customer's document, and the event that first named them.
+pub(crate) async fn customer<T: DeserializeOwned>(
+    db: &mut SqliteConnection,
+    scope: &str,
+    id: &str,
+) -> Result<Option<(T, u64)>, ViewsError> {
+    let row: Option<(String, i64)> = sqlx::query_as(CUSTOMER).bind(scope).bind(id).fetch_optional(db).await?;
+    row.map(|(text, first)| Ok((sql::parse_json("a customer", &text)?, sql::unsigned(first)))).transpose()
+}
+
+pub(crate) async fn price<T: DeserializeOwned>(
+    db: &mut SqliteConnection,
+    scope: &str,
+    id: &str,
+) -> Result<Option<T>, ViewsError> {
+    let text: Option<String> = sqlx::query_scalar(PRICE).bind(scope).bind(id).fetch_optional(db).await?;
+    text.map(|text| sql::parse_json("a price", &text)).transpose()
+}
+
+pub(crate) async fn product<T: DeserializeOwned>(
+    db: &mut SqliteConnection,
+    scope: &str,
+    id: &str,
+) -> Result<Option<T>, ViewsError> {
+    let text: Option<String> = sqlx::query_scalar(PRODUCT).bind(scope).bind(id).fetch_optional(db).await?;
+    text.map(|text| sql::parse_json("a product", &text)).transpose()
+}

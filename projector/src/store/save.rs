@@ -1,0 +1,232 @@
+//! Writing facts. Every statement may be repeated without harm.
+
+use keyledger_eventlog::consumer::Checkpoint;
+use keyledger_schemas::envelope::{Position, Recorded};
+use keyledger_schemas::ids::Scope;
+use keyledger_schemas::settings::DecidingSettings;
+use sqlx::SqliteConnection;
+
+use super::load::ObjectDocument;
+use crate::facts::{CustomerFacts, Node, Object, PriceFacts, ProductFacts, UnitFacts};
+use crate::read::fold_name;
+use crate::sql::{self, ViewsError};
+use crate::working::PurchaseHead;
+
+const MOVE_CHECKPOINT: &str =
+    "update checkpoint set position = $1, chain = $2 where name = 'projector' and position = $3 and chain = $4";
+const PARK: &str = "insert into parked (position, event_id, kind, reason, recorded_at) values ($1, $2, $3, $4, $5) \
+     on conflict (position) do nothing";
+const PUT_SETTINGS: &str = "insert into deciding (id, settings, position) values (1, $1, $2) \
+     on conflict (id) do update set settings = excluded.settings, position = excluded.position";
+const PUT_OBJECT: &str = "insert into object (scope, kind, id, source, mode, purchase, customer, status, amount_minor, \
+     currency, number, happened_at, facts, first_position, last_position, sort_key) \
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
+     on conflict (scope, kind, id) do update set purchase = excluded.purchase, customer = excluded.customer, \
+     status = excluded.status, amount_minor = excluded.amount_minor, currency = excluded.currency, \
+     number = excluded.number, happened_at = excluded.happened_at, facts = excluded.facts, \
+     last_position = excluded.last_position";
+const PUT_LINK: &str = "insert into link (scope, parent_kind, parent, child_kind, child) values ($1, $2, $3, $4, $5) \
+     on conflict (scope, parent_kind, parent, child_kind, child) do nothing";
+const PUT_PART: &str = "insert into part (scope, id, object_kind, object) values ($1, $2, $3, $4) \
+     on conflict (id, scope, object_kind, object) do nothing";
+const PUT_CONTACT: &str = "insert into contact (email, scope, object_kind, object) values ($1, $2, $3, $4) \
+     on conflict (email, scope, object_kind, object) do nothing";
+const PUT_PURCHASE: &str = "insert into purchase (scope, id, source, mode, customer, names, opened_at, first_position, \
+     last_position) values ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+     on conflict (scope, id) do update set customer = excluded.customer, names = excluded.names, \
+     last_position = excluded.last_position";
+const PUT_UNIT: &str = "insert into unit (scope, purchase, item, number, facts) values ($1, $2, $3, $4, $5) \
+     on conflict (scope, purchase, item, number) do update set facts = excluded.facts";
+const PUT_CUSTOMER: &str = "insert into customer (scope, id, source, mode, name, name_folded, email, deleted_at, facts, \
+     first_position, last_position, sort_key) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+     on conflict (scope, id) do update set name = excluded.name, name_folded = excluded.name_folded, \
+     email = excluded.email, deleted_at = excluded.deleted_at, facts = excluded.facts, \
+     last_position = excluded.last_position";
+const PUT_PRICE: &str = "insert into price (scope, id, facts) values ($1, $2, $3) \
+     on conflict (scope, id) do update set facts = excluded.facts";
+const PUT_PRODUCT: &str = "insert into product (scope, id, facts) values ($1, $2, $3) \
+     on conflict (scope, id) do update set facts = excluded.facts";
+
+/// Moves the checkpoint, if it is still at `from`.
+pub(crate) async fn move_checkpoint(
+    db: &mut SqliteConnection,
+    from: Checkpoint,
+    to: Checkpoint,
+) -> Result<bool, ViewsError> {
+    let moved = sqlx::query(MOVE_CHECKPOINT)
+        .bind(sql::integer(to.position))
+        .bind(to.chain.as_slice())
+        .bind(sql::integer(from.position))
+        .bind(from.chain.as_slice())
+        .execute(db)
+        .await?;
+    Ok(moved.rows_affected() == 1)
+}
+
+pub(crate) async fn park(db: &mut SqliteConnection, event: &Recorded, reason: &str) -> Result<(), ViewsError> {
+    sqlx::query(PARK)
+        .bind(sql::integer(event.position))
+        .bind(event.id.as_str())
+        .bind(&event.kind)
+        .bind(reason)
+        .bind(sql::time(event.recorded_at))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn put_settings(
+    db: &mut SqliteConnection,
+    settings: &DecidingSettings,
+    position: Position,
+) -> Result<(), ViewsError> {
+    sqlx::query(PUT_SETTINGS).bind(sql::json(settings)).bind(sql::integer(position)).execute(db).await?;
+    Ok(())
+}
+
+/// Writes an object with what lists and searches show of it.
+pub(crate) async fn put_object(
+    db: &mut SqliteConnection,
+    scope: &Scope,
+    key: &str,
+    object: &Object,
+) -> Result<(), ViewsError> {
+    let summary = object.facts.summary();
+    let kind = object.node.kind.as_str();
+    let id = object.node.id.as_str();
+    let document = ObjectDocument { parents: object.parents.clone(), facts: object.facts.clone() };
+    sqlx::query(PUT_OBJECT)
+        .bind(key)
+        .bind(kind)
+        .bind(id)
+        .bind(scope.source.as_str())
+        .bind(scope.mode.as_str())
+        .bind(object.purchase.as_deref())
+        .bind(summary.customer.as_deref())
+        .bind(summary.status.as_deref())
+        .bind(summary.amount_minor)
+        .bind(summary.currency.as_ref().map(|currency| currency.as_str().to_owned()))
+        .bind(summary.number.as_deref())
+        .bind(summary.happened_at.map(sql::time))
+        .bind(sql::json(&document))
+        .bind(sql::integer(object.first_position))
+        .bind(sql::integer(object.last_position))
+        .bind(sql::sort_key(object.first_position, &format!("{key}/{id}")))
+        .execute(&mut *db)
+        .await?;
+    for part in &summary.parts {
+        sqlx::query(PUT_PART).bind(key).bind(part).bind(kind).bind(id).execute(&mut *db).await?;
+    }
+    for email in &summary.emails {
+        let email = sql::normalize_email(email);
+        sqlx::query(PUT_CONTACT).bind(email).bind(key).bind(kind).bind(id).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn put_link(
+    db: &mut SqliteConnection,
+    key: &str,
+    child: &Node,
+    parent: &Node,
+) -> Result<(), ViewsError> {
+    sqlx::query(PUT_LINK)
+        .bind(key)
+        .bind(parent.kind.as_str())
+        .bind(&parent.id)
+        .bind(child.kind.as_str())
+        .bind(&child.id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn put_purchase(
+    db: &mut SqliteConnection,
+    scope: &Scope,
+    key: &str,
+    id: &str,
+    head: &PurchaseHead,
+) -> Result<(), ViewsError> {
+    sqlx::query(PUT_PURCHASE)
+        .bind(key)
+        .bind(id)
+        .bind(scope.source.as_str())
+        .bind(scope.mode.as_str())
+        .bind(head.customer.as_deref())
+        .bind(sql::json(&head.names))
+        .bind(sql::time(head.opened_at))
+        .bind(sql::integer(head.first_position))
+        .bind(sql::integer(head.last_position))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn put_unit(
+    db: &mut SqliteConnection,
+    key: &str,
+    purchase: &str,
+    (item, number): &(String, u32),
+    facts: &UnitFacts,
+) -> Result<(), ViewsError> {
+    sqlx::query(PUT_UNIT)
+        .bind(key)
+        .bind(purchase)
+        .bind(item)
+        .bind(i64::from(*number))
+        .bind(sql::json(facts))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn put_customer(
+    db: &mut SqliteConnection,
+    scope: &Scope,
+    key: &str,
+    id: &str,
+    facts: &CustomerFacts,
+    (first, last): (Position, Position),
+) -> Result<(), ViewsError> {
+    sqlx::query(PUT_CUSTOMER)
+        .bind(key)
+        .bind(id)
+        .bind(scope.source.as_str())
+        .bind(scope.mode.as_str())
+        .bind(facts.name.as_deref())
+        .bind(facts.name.as_deref().map(fold_name))
+        .bind(facts.email.as_deref())
+        .bind(facts.deleted_at.map(sql::time))
+        .bind(sql::json(facts))
+        .bind(sql::integer(first))
+        .bind(sql::integer(last))
+        .bind(sql::sort_key(first, &format!("{key}/{id}")))
+        .execute(&mut *db)
+        .await?;
+    for email in &facts.emails {
+        let email = sql::normalize_email(email);
+        sqlx::query(PUT_CONTACT).bind(email).bind(key).bind("customer").bind(id).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn put_price(
+    db: &mut SqliteConnection,
+    key: &str,
+    id: &str,
+    facts: &PriceFacts,
+) -> Result<(), ViewsError> {
+    sqlx::query(PUT_PRICE).bind(key).bind(id).bind(sql::json(facts)).execute(db).await?;
+    Ok(())
+}
+
+pub(crate) async fn put_product(
+    db: &mut SqliteConnection,
+    key: &str,
+    id: &str,
+    facts: &ProductFacts,
+) -> Result<(), ViewsError> {
+    sqlx::query(PUT_PRODUCT).bind(key).bind(id).bind(sql::json(facts)).execute(db).await?;
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! Writing what was derived: obligations, licenses, cases. A purchase's rows are replaced as a whole.
+
+use keyledger_schemas::ids::{CaseId, Scope};
+use sqlx::SqliteConnection;
+
+use crate::casebook::CaseRow;
+use crate::derive::units::PaidUntil;
+use crate::derive::{Derived, LicenseRow, Unit};
+use crate::sql::{self, ViewsError};
+
+const DELETE_OBLIGATIONS: &str = "delete from obligation where scope = $1 and purchase = $2";
+const PUT_OBLIGATION: &str = "insert into obligation (scope, purchase, item, number, source, mode, paid_until, \
+     has_counting, charged, standing, open, cause, amount_minor, currency, price, provider, product) \
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+const DELETE_LICENSES: &str = "delete from license where scope = $1 and purchase = $2";
+const PUT_LICENSE: &str = "insert into license (id, scope, source, mode, purchase, item, number, generation, customer, \
+     state, reason, origin, provider, provider_id, product, key_sealed, key_id, key_hash, key_last4, seats, features, \
+     paid_until, expires_at, perpetual, issued_at, sort_key) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
+     $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)";
+const DELETE_SOLD: &str = "delete from sold where scope = $1 and purchase = $2";
+const PUT_SOLD: &str = "insert into sold (scope, kind, id, purchase) values ($1, $2, $3, $4)";
+const PUT_CASE: &str = "insert into casefile (id, kind, status, scope, source, mode, subject, purchase, item, number, \
+     customer, amount_minor, currency, opened_at, opened_position, visible_from, last_position, closed_at, cause, \
+     awaits_issuer, detail, attempts, next_attempt_at, waived_by, waived_reason, sort_key) \
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, \
+     $24, $25, $26) on conflict (id) do update set status = excluded.status, customer = excluded.customer, \
+     amount_minor = excluded.amount_minor, currency = excluded.currency, opened_at = excluded.opened_at, \
+     opened_position = excluded.opened_position, visible_from = excluded.visible_from, \
+     last_position = excluded.last_position, closed_at = excluded.closed_at, cause = excluded.cause, \
+     awaits_issuer = excluded.awaits_issuer, detail = excluded.detail, attempts = excluded.attempts, \
+     next_attempt_at = excluded.next_attempt_at, waived_by = excluded.waived_by, \
+     waived_reason = excluded.waived_reason, sort_key = excluded.sort_key";
+const DELETE_CASE: &str = "delete from casefile where id = $1";
+
+/// Where derived rows belong.
+#[derive(Clone, Copy)]
+pub(crate) struct Of<'a> {
+    pub scope: &'a Scope,
+    /// The scope as text.
+    pub key: &'a str,
+    pub purchase: &'a str,
+    /// Where the purchase stands in lists.
+    pub first_position: u64,
+}
+
+/// Replaces the derived rows of a purchase.
+pub(crate) async fn replace_derived(
+    db: &mut SqliteConnection,
+    of: Of<'_>,
+    derived: &Derived,
+) -> Result<(), ViewsError> {
+    for text in [DELETE_OBLIGATIONS, DELETE_LICENSES, DELETE_SOLD] {
+        sqlx::query(text).bind(of.key).bind(of.purchase).execute(&mut *db).await?;
+    }
+    for unit in derived.units.iter().filter(|unit| unit.has_periods) {
+        put_obligation(db, of, derived, unit).await?;
+    }
+    for license in &derived.licenses {
+        put_license(db, of, derived.customer.as_deref(), license).await?;
+    }
+    let prices = derived.prices.iter().map(|id| ("price", id));
+    let products = derived.products.iter().map(|id| ("product", id));
+    for (kind, id) in prices.chain(products) {
+        sqlx::query(PUT_SOLD).bind(of.key).bind(kind).bind(id).bind(of.purchase).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
+async fn put_obligation(
+    db: &mut SqliteConnection,
+    of: Of<'_>,
+    derived: &Derived,
+    unit: &Unit,
+) -> Result<(), ViewsError> {
+    let here = Some((unit.item.clone(), unit.number));
+    let open = derived.cases.iter().find(|case| {
+        case.unit == here
+            && case.waived.is_none()
+            && ["no_key", "free_without_key", "not_extended"].contains(&case.kind)
+    });
+    sqlx::query(PUT_OBLIGATION)
+        .bind(of.key)
+        .bind(of.purchase)
+        .bind(&unit.item)
+        .bind(i64::from(unit.number))
+        .bind(of.scope.source.as_str())
+        .bind(of.scope.mode.as_str())
+        .bind(unit.paid_until.date().map(sql::time))
+        .bind(i64::from(unit.paid_until != PaidUntil::None))
+        .bind(i64::from(unit.charged))
+        .bind(unit.standing.as_str())
+        .bind(open.map(|case| case.kind))
+        .bind(open.and_then(|case| case.cause))
+        .bind(unit.amount.as_ref().map(|amount| amount.amount_minor))
+        .bind(unit.amount.as_ref().map(|amount| amount.currency.as_str().to_owned()))
+        .bind(unit.price.as_ref().map(|price| price.as_str().to_owned()))
+        .bind(unit.mapping.as_ref().map(|mapping| mapping.provider.as_str().to_owned()))
+        .bind(unit.mapping.as_ref().map(|mapping| mapping.product.clone()))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+async fn put_license(
+    db: &mut SqliteConnection,
+    of: Of<'_>,
+    customer: Option<&str>,
+    license: &LicenseRow,
+) -> Result<(), ViewsError> {
+    let (provider, provider_id, product) = match &license.provider {
+        Some((provider, id, product)) => (Some(provider.as_str()), Some(id.as_str()), product.as_deref()),
+        None => (None, None, None),
+    };
+    let key = license.key.as_ref();
+    let name = format!("{}/{}/{}/{:010}/{:010}", of.key, of.purchase, license.item, license.number, license.generation);
+    let features = license.terms.as_ref().map(|terms| terms.features.clone()).unwrap_or_default();
+    sqlx::query(PUT_LICENSE)
+        .bind(license.id.to_string())
+        .bind(of.key)
+        .bind(of.scope.source.as_str())
+        .bind(of.scope.mode.as_str())
+        .bind(of.purchase)
+        .bind(&license.item)
+        .bind(i64::from(license.number))
+        .bind(i64::from(license.generation))
+        .bind(customer)
+        .bind(license.state)
+        .bind(license.reason)
+        .bind(&license.origin)
+        .bind(provider)
+        .bind(provider_id)
+        .bind(product)
+        .bind(key.map(|key| key.sealed.as_str()))
+        .bind(key.map(|key| key.key_id.as_str()))
+        .bind(key.map(|key| key.hash.to_ascii_lowercase()))
+        .bind(key.map(|key| key.last4.to_uppercase()))
+        .bind(license.terms.as_ref().map(|terms| i64::from(terms.seats)))
+        .bind(sql::json(&features))
+        .bind(license.paid_until.map(sql::time))
+        .bind(license.expires_at.map(sql::time))
+        .bind(i64::from(license.perpetual))
+        .bind(license.issued_at.map(sql::time))
+        .bind(sql::sort_key(of.first_position, &name))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn put_case(
+    db: &mut SqliteConnection,
+    scope: &Scope,
+    purchase: Option<&str>,
+    id: CaseId,
+    case: &CaseRow,
+) -> Result<(), ViewsError> {
+    sqlx::query(PUT_CASE)
+        .bind(id.to_string())
+        .bind(&case.kind)
+        .bind(case.status.as_str())
+        .bind(scope.key())
+        .bind(scope.source.as_str())
+        .bind(scope.mode.as_str())
+        .bind(&case.subject)
+        .bind(purchase)
+        .bind(case.unit.as_ref().map(|(item, _)| item.as_str()))
+        .bind(case.unit.as_ref().map(|(_, number)| i64::from(*number)))
+        .bind(case.customer.as_deref())
+        .bind(case.amount.as_ref().map(|amount| amount.amount_minor))
+        .bind(case.amount.as_ref().map(|amount| amount.currency.as_str().to_owned()))
+        .bind(sql::time(case.opened_at))
+        .bind(sql::integer(case.opened_position))
+        .bind(sql::time(case.visible_from))
+        .bind(sql::integer(case.last_position))
+        .bind(case.closed_at.map(sql::time))
+        .bind(case.cause.as_deref())
+        .bind(i64::from(case.awaits_issuer))
+        .bind(case.detail.as_deref())
+        .bind(i64::from(case.attempts))
+        .bind(case.next_attempt_at.map(sql::time))
+        .bind(case.waived_by.as_deref())
+        .bind(case.waived_reason.as_deref())
+        .bind(format!("{}/{id}", sql::time(case.opened_at)))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn delete_case(db: &mut SqliteConnection, id: CaseId) -> Result<(), ViewsError> {
+    sqlx::query(DELETE_CASE).bind(id.to_string()).execute(db).await?;
+    Ok(())
+}

@@ -1,0 +1,395 @@
+//! The working set: the rows a batch touches, in memory. Loaded when first needed, folded event by event, written once.
+//!
+//! Because every event is derived by itself, and only writing is put together, the rows do not depend on where batches
+//! begin and end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use keyledger_schemas::envelope::{Position, Recorded};
+use keyledger_schemas::ids::{CaseId, PurchaseId, Scope};
+use keyledger_schemas::settings::DecidingSettings;
+use sqlx::SqliteConnection;
+
+use crate::casebook::{self, CaseRow};
+use crate::derive::{Catalog, Derived, ItemNames, PurchaseRows, derive};
+use crate::facts::{CustomerFacts, Node, Object, ObjectFacts, UnitFacts};
+use crate::route::Graph;
+use crate::sql::ViewsError;
+use crate::store;
+
+/// What is kept of a purchase itself.
+#[derive(Clone, Debug)]
+pub struct PurchaseHead {
+    /// Whose.
+    pub customer: Option<String>,
+    /// Items named by their price first.
+    pub names: ItemNames,
+    /// When it was first heard of.
+    pub opened_at: Timestamp,
+    /// The event that opened it.
+    pub first_position: Position,
+    /// The last event that touched it.
+    pub last_position: Position,
+}
+
+/// A purchase in the working set.
+#[derive(Debug)]
+pub struct PurchaseSet {
+    /// The purchase itself.
+    pub head: PurchaseHead,
+    /// The objects that were routed to it.
+    pub members: BTreeSet<Node>,
+    /// What our own events say about its units.
+    pub units: BTreeMap<(String, u32), UnitFacts>,
+    /// Its cases.
+    pub cases: BTreeMap<CaseId, CaseRow>,
+    /// What was derived last, if anything was.
+    pub derived: Option<Derived>,
+    dirty_units: BTreeSet<(String, u32)>,
+    dirty_cases: BTreeSet<CaseId>,
+}
+
+/// The rows of one scope.
+#[derive(Debug)]
+pub struct ScopeSet {
+    /// Which.
+    pub scope: Scope,
+    /// The scope as text.
+    pub key: String,
+    /// Objects and links.
+    pub graph: Graph,
+    /// Purchases, by Stripe id.
+    pub purchases: BTreeMap<String, PurchaseSet>,
+    /// Prices and products that were looked up and found.
+    pub catalog: Catalog,
+    /// Customers, and the events that first and last changed them.
+    pub customers: BTreeMap<String, (CustomerFacts, Position, Position)>,
+    looked_up: BTreeSet<(&'static str, String)>,
+    dirty_objects: BTreeSet<Node>,
+    dirty_links: BTreeSet<(Node, Node)>,
+    dirty_catalog: BTreeSet<(&'static str, String)>,
+    dirty_customers: BTreeSet<String>,
+}
+
+impl ScopeSet {
+    /// Nothing loaded yet.
+    pub fn new(scope: Scope) -> Self {
+        Self {
+            key: scope.key(),
+            scope,
+            graph: Graph::default(),
+            purchases: BTreeMap::new(),
+            catalog: Catalog::default(),
+            customers: BTreeMap::new(),
+            looked_up: BTreeSet::new(),
+            dirty_objects: BTreeSet::new(),
+            dirty_links: BTreeSet::new(),
+            dirty_catalog: BTreeSet::new(),
+            dirty_customers: BTreeSet::new(),
+        }
+    }
+
+    /// Rows held in memory, roughly.
+    pub fn len(&self) -> usize {
+        self.graph.objects.len() + self.purchases.len() + self.customers.len() + self.catalog.prices.len()
+    }
+
+    /// The object, made when nothing named it before. It counts as changed by this event.
+    pub async fn touch(
+        &mut self,
+        db: &mut SqliteConnection,
+        node: &Node,
+        position: Position,
+    ) -> Result<&mut Object, ViewsError> {
+        self.load(db, node).await?;
+        self.dirty_objects.insert(node.clone());
+        let object = self.graph.objects.entry(node.clone()).or_insert_with(|| Object::named(node.clone(), position));
+        object.last_position = position;
+        Ok(object)
+    }
+
+    async fn load(&mut self, db: &mut SqliteConnection, node: &Node) -> Result<(), ViewsError> {
+        if !self.graph.objects.contains_key(node)
+            && let Some(object) = store::object(db, &self.key, node).await?
+        {
+            self.graph.objects.insert(node.clone(), object);
+        }
+        Ok(())
+    }
+
+    /// Hangs `child` on `parent`. Both count as named by this event.
+    pub async fn link(
+        &mut self,
+        db: &mut SqliteConnection,
+        child: &Node,
+        parent: &Node,
+        position: Position,
+    ) -> Result<(), ViewsError> {
+        self.touch(db, parent, position).await?;
+        let is_new = self.touch(db, child, position).await?.parents.insert(parent.clone());
+        if is_new {
+            self.load_children(db, parent).await?;
+            self.graph.children.entry(parent.clone()).or_default().insert(child.clone());
+            self.dirty_links.insert((child.clone(), parent.clone()));
+        }
+        Ok(())
+    }
+
+    async fn load_children(&mut self, db: &mut SqliteConnection, node: &Node) -> Result<(), ViewsError> {
+        // What hangs on a subscription was routed when it was linked, and may be thousands of invoices.
+        if node.kind == crate::facts::Kind::Subscription || self.graph.children.contains_key(node) {
+            return Ok(());
+        }
+        let children = store::children(db, &self.key, node).await?;
+        self.graph.children.insert(node.clone(), children);
+        Ok(())
+    }
+
+    /// Loads everything that routing `touched` may look at.
+    pub async fn expand(&mut self, db: &mut SqliteConnection, touched: &BTreeSet<Node>) -> Result<(), ViewsError> {
+        let mut reached = touched.clone();
+        let mut queue: Vec<Node> = touched.iter().cloned().collect();
+        while let Some(node) = queue.pop() {
+            self.load(db, &node).await?;
+            let is_routed = self.graph.objects.get(&node).is_some_and(|object| object.purchase.is_some());
+            if is_routed && !touched.contains(&node) {
+                continue;
+            }
+            self.load_children(db, &node).await?;
+            for neighbor in self.graph.neighbors(&node) {
+                if reached.insert(neighbor.clone()) {
+                    queue.push(neighbor);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that routing gave an object its purchase.
+    pub async fn routed(
+        &mut self,
+        db: &mut SqliteConnection,
+        node: &Node,
+        event: &Recorded,
+    ) -> Result<Option<String>, ViewsError> {
+        let Some(purchase) = self.graph.objects.get(node).and_then(|object| object.purchase.clone()) else {
+            return Ok(None);
+        };
+        if let Some(object) = self.graph.objects.get_mut(node) {
+            object.last_position = event.position;
+        }
+        self.dirty_objects.insert(node.clone());
+        self.open(db, &purchase, event).await?.members.insert(node.clone());
+        Ok(Some(purchase))
+    }
+
+    /// The purchase, opened by this event when it was not known before.
+    pub async fn open(
+        &mut self,
+        db: &mut SqliteConnection,
+        id: &str,
+        event: &Recorded,
+    ) -> Result<&mut PurchaseSet, ViewsError> {
+        if !self.purchases.contains_key(id) {
+            let head = store::purchase(db, &self.key, id).await?;
+            let mut members = BTreeSet::new();
+            if head.is_some() {
+                for object in store::objects_of(db, &self.key, id).await? {
+                    members.insert(object.node.clone());
+                    // What is in memory already is newer than the row.
+                    self.graph.objects.entry(object.node.clone()).or_insert(object);
+                }
+            }
+            let set = PurchaseSet {
+                units: store::units(db, &self.key, id).await?,
+                cases: store::cases_of(db, &self.key, id).await?,
+                head: head.unwrap_or_else(|| PurchaseHead {
+                    customer: None,
+                    names: ItemNames::default(),
+                    opened_at: event.occurred_at,
+                    first_position: event.position,
+                    last_position: event.position,
+                }),
+                members,
+                derived: None,
+                dirty_units: BTreeSet::new(),
+                dirty_cases: BTreeSet::new(),
+            };
+            self.purchases.insert(id.to_owned(), set);
+        }
+        self.purchases.get_mut(id).ok_or_else(|| ViewsError::damaged("the working set", "a purchase went missing"))
+    }
+
+    /// The price or product of the catalogue, if it is known.
+    pub async fn look_up(&mut self, db: &mut SqliteConnection, kind: &'static str, id: &str) -> Result<(), ViewsError> {
+        if !self.looked_up.insert((kind, id.to_owned())) {
+            return Ok(());
+        }
+        if kind == "price" {
+            if let Some(price) = store::price(db, &self.key, id).await? {
+                self.catalog.prices.insert(id.to_owned(), price);
+            }
+        } else if let Some(product) = store::product(db, &self.key, id).await? {
+            self.catalog.products.insert(id.to_owned(), product);
+        }
+        Ok(())
+    }
+
+    /// Notes that the catalogue changed.
+    pub fn catalog_changed(&mut self, kind: &'static str, id: &str) {
+        self.dirty_catalog.insert((kind, id.to_owned()));
+    }
+
+    /// The customer, made when nothing named them before. They count as changed by this event.
+    pub async fn customer(
+        &mut self,
+        db: &mut SqliteConnection,
+        id: &str,
+        position: Position,
+    ) -> Result<&mut CustomerFacts, ViewsError> {
+        if !self.customers.contains_key(id) {
+            let (facts, first) =
+                store::customer(db, &self.key, id).await?.unwrap_or((CustomerFacts::default(), position));
+            self.customers.insert(id.to_owned(), (facts, first, position));
+        }
+        self.dirty_customers.insert(id.to_owned());
+        let (facts, _, last) = self
+            .customers
+            .get_mut(id)
+            .ok_or_else(|| ViewsError::damaged("the working set", "a customer went missing"))?;
+        *last = position;
+        Ok(facts)
+    }
+
+    /// What our own events say about a unit. It counts as changed.
+    pub async fn unit(
+        &mut self,
+        db: &mut SqliteConnection,
+        purchase: &str,
+        unit: (String, u32),
+        event: &Recorded,
+    ) -> Result<&mut UnitFacts, ViewsError> {
+        let set = self.open(db, purchase, event).await?;
+        set.dirty_units.insert(unit.clone());
+        Ok(set.units.entry(unit).or_default())
+    }
+
+    /// Derives a purchase anew after `event`, and brings its cases up to date.
+    pub async fn derive(
+        &mut self,
+        db: &mut SqliteConnection,
+        id: &str,
+        settings: &DecidingSettings,
+        event: &Recorded,
+    ) -> Result<(), ViewsError> {
+        self.open(db, id, event).await?;
+        self.look_up_catalog(db, id).await?;
+        let purchase_id = PurchaseId::new(self.scope.clone(), id);
+        let Some(set) = self.purchases.get_mut(id) else { return Ok(()) };
+        let mut names = set.head.names.clone();
+        let objects =
+            set.members.iter().filter_map(|node| self.graph.objects.get(node)).map(|object| (&object.node, object));
+        let objects: BTreeMap<&Node, &Object> = objects.collect();
+        let units = set.units.iter().map(|((item, number), facts)| ((item.as_str(), *number), facts)).collect();
+        let mut rows =
+            PurchaseRows { id: &purchase_id, objects, units, names: &set.head.names, catalog: &self.catalog };
+        names.learn(&rows);
+        rows.names = &names;
+        let derived = derive(&rows, settings);
+        set.head.names = names;
+        set.head.customer.clone_from(&derived.customer);
+        set.head.last_position = event.position;
+        let changed = casebook::settle(&mut set.cases, &derived.cases, derived.customer.as_deref(), event);
+        set.dirty_cases.extend(changed);
+        set.derived = Some(derived);
+        Ok(())
+    }
+
+    async fn look_up_catalog(&mut self, db: &mut SqliteConnection, id: &str) -> Result<(), ViewsError> {
+        let Some(set) = self.purchases.get(id) else { return Ok(()) };
+        let mut prices = BTreeSet::new();
+        let mut products = BTreeSet::new();
+        let mut note = |price: Option<&keyledger_schemas::stripe::fact::PriceRef>| {
+            prices.extend(price.map(|price| price.id.to_string()));
+            products.extend(price.and_then(|price| price.product.as_ref()).map(ToString::to_string));
+        };
+        for object in set.members.iter().filter_map(|node| self.graph.objects.get(node)) {
+            match &object.facts {
+                ObjectFacts::Subscription(facts) => {
+                    let current = facts.register.current();
+                    current.iter().flat_map(|snapshot| &snapshot.items).for_each(|item| note(item.price.as_ref()));
+                }
+                ObjectFacts::Invoice(facts) => facts.all_lines().iter().for_each(|line| note(line.price.as_ref())),
+                ObjectFacts::Session(facts) => {
+                    let lines = facts.lines.iter().flat_map(|(_, lines)| lines);
+                    lines.for_each(|line| note(line.price.as_ref()));
+                }
+                ObjectFacts::Intent | ObjectFacts::Charge(_) | ObjectFacts::Refund(_) | ObjectFacts::Dispute(_) => {}
+            }
+        }
+        for price in prices {
+            self.look_up(db, "price", &price).await?;
+            products.extend(self.catalog.prices.get(&price).and_then(|p| p.product.as_ref()).map(ToString::to_string));
+        }
+        for product in products {
+            self.look_up(db, "product", &product).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes that a case was changed from outside the derivation.
+    pub fn case_changed(&mut self, purchase: &str, id: CaseId) {
+        if let Some(set) = self.purchases.get_mut(purchase) {
+            set.dirty_cases.insert(id);
+        }
+    }
+
+    /// Writes everything that changed since the last time.
+    pub async fn write(&mut self, db: &mut SqliteConnection) -> Result<(), ViewsError> {
+        for (child, parent) in std::mem::take(&mut self.dirty_links) {
+            store::put_link(db, &self.key, &child, &parent).await?;
+        }
+        for node in std::mem::take(&mut self.dirty_objects) {
+            let Some(object) = self.graph.objects.get(&node) else { continue };
+            store::put_object(db, &self.scope, &self.key, object).await?;
+        }
+        for (kind, id) in std::mem::take(&mut self.dirty_catalog) {
+            if let Some(price) = self.catalog.prices.get(&id).filter(|_| kind == "price") {
+                store::put_price(db, &self.key, &id, price).await?;
+            }
+            if let Some(product) = self.catalog.products.get(&id).filter(|_| kind == "product") {
+                store::put_product(db, &self.key, &id, product).await?;
+            }
+        }
+        for id in std::mem::take(&mut self.dirty_customers) {
+            let Some((facts, first, last)) = self.customers.get(&id) else { continue };
+            store::put_customer(db, &self.scope, &self.key, &id, facts, (*first, *last)).await?;
+        }
+        for (id, set) in &mut self.purchases {
+            let of =
+                store::Of { scope: &self.scope, key: &self.key, purchase: id, first_position: set.head.first_position };
+            set.write(db, of).await?;
+        }
+        Ok(())
+    }
+}
+
+impl PurchaseSet {
+    async fn write(&mut self, db: &mut SqliteConnection, of: store::Of<'_>) -> Result<(), ViewsError> {
+        for unit in std::mem::take(&mut self.dirty_units) {
+            if let Some(facts) = self.units.get(&unit) {
+                store::put_unit(db, of.key, of.purchase, &unit, facts).await?;
+            }
+        }
+        for id in std::mem::take(&mut self.dirty_cases) {
+            if let Some(case) = self.cases.get(&id) {
+                store::put_case(db, of.scope, Some(of.purchase), id, case).await?;
+            }
+        }
+        // Nothing was derived: nothing of what follows changed.
+        let Some(derived) = &self.derived else { return Ok(()) };
+        store::put_purchase(db, of.scope, of.key, of.purchase, &self.head).await?;
+        store::replace_derived(db, of, derived).await
+    }
+}
