@@ -6,8 +6,10 @@ mod openapi;
 mod params;
 mod request;
 
+use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
@@ -30,6 +32,9 @@ pub use request::{ProblemBody, REQUEST_ID};
 
 /// The position that the views had reached when the request came: the answer is at least that new.
 pub const POSITION: axum::http::HeaderName = axum::http::HeaderName::from_static("keyledger-position");
+
+/// How long requests in hand may take to finish once the role is stopping.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
@@ -58,14 +63,26 @@ pub fn router(console: Console) -> Router {
         .with_state(console)
 }
 
-/// Serves the API until `shutdown`, then finishes what is in hand.
+/// Serves the API until `shutdown`, then finishes what is in hand, for ten seconds at most.
 ///
 /// # Errors
 ///
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, console: Console, shutdown: CancellationToken) -> std::io::Result<()> {
     let app = router(console).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let serving = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    // A connection that never finishes its request must not keep the process alive.
+    let overdue = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(STOP_WITHIN).await;
+    };
+    tokio::select! {
+        served = serving.into_future() => served,
+        () = overdue => {
+            tracing::warn!("connections that did not finish in time were dropped");
+            Ok(())
+        }
+    }
 }
 
 /// Lets nobody in without a token, before anything of the request is looked at.

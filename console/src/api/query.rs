@@ -92,6 +92,7 @@ impl Api {
         }
     }
 
+    /// A price or a product sells to many: it narrows too little to be looked up.
     fn narrow(&self, condition: &Condition) -> Option<Vec<Narrow>> {
         let one = |term| Some(vec![Narrow::Term(term)]);
         match condition {
@@ -100,9 +101,7 @@ impl Api {
             Condition::Flag(Flag::Surplus) => Some(vec![Narrow::Cases("surplus_key".to_owned())]),
             Condition::Text { field, contains: false, text } => match field {
                 TextField::Email | TextField::CustomerEmail => one(Term::Email(text.clone())),
-                TextField::Sub | TextField::Charge | TextField::Price | TextField::Plan => {
-                    one(Term::StripeId(text.clone()))
-                }
+                TextField::Sub | TextField::Charge => one(Term::StripeId(text.clone())),
                 TextField::Invoice => Some(vec![
                     Narrow::Term(Term::StripeId(text.clone())),
                     Narrow::Term(Term::InvoiceNumber(text.clone())),

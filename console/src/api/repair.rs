@@ -70,6 +70,8 @@ struct Repair<'a> {
     actor: String,
     /// The sender's key, or what was asked in words that tell two requests apart.
     occasion: String,
+    /// The sender gave a key: then a repeat must be the same in every part, its name too.
+    keyed: bool,
     stream: StreamId,
     event: Event,
 }
@@ -96,10 +98,11 @@ impl Api {
         let case = self.case_row(view, case).await?;
         let unit = unit_of(&case, "tried again")?;
         // Another answer of the provider makes it another request; a double click does not.
+        let keyed = idempotency_key.is_some();
         let occasion = occasion(idempotency_key, &format!("{}", case.attempts));
         let stream = unit.purchase.stream();
         let event = Event::RetryRequested(RetryRequested { unit });
-        self.record(Repair { case: &case, actor, occasion, stream, event }).await
+        self.record(Repair { case: &case, actor, occasion, keyed, stream, event }).await
     }
 
     /// Closes the case with a name and a reason. Money for later periods opens a unit's case again.
@@ -121,6 +124,7 @@ impl Api {
         let reason = text("/reason", &request.reason, TEXT_MAX, &mut faults);
         refuse(faults)?;
         let case = self.case_row(view, case).await?;
+        let keyed = idempotency_key.is_some();
         let occasion = occasion(idempotency_key, &format!("{actor}\n{reason}"));
         let owed = case.unit.clone().filter(|_| OWED.contains(&case.kind.as_str()));
         let (stream, event) = if let Some(unit) = owed {
@@ -131,7 +135,7 @@ impl Api {
             let stream = about.unwrap_or_else(|| StreamId::new(format!("case:{}", case.id)));
             (stream, Event::CaseWaived(CaseWaived { case: case.id, kind: case.kind.clone(), reason }))
         };
-        self.record(Repair { case: &case, actor, occasion, stream, event }).await
+        self.record(Repair { case: &case, actor, occasion, keyed, stream, event }).await
     }
 
     /// Names the license that meets the case's unit.
@@ -159,16 +163,17 @@ impl Api {
         if !OWED.contains(&case.kind.as_str()) {
             return Err(Problem::Conflict(format!("a case of kind `{}` is not about a missing license", case.kind)));
         }
+        let keyed = idempotency_key.is_some();
         let occasion = occasion(idempotency_key, &format!("{provider}\n{provider_id}\n{reason}\n{actor}"));
         let stream = unit.purchase.stream();
         let provider = ProviderName::new(provider);
         let event = Event::AttachRequested(AttachRequested { unit, provider, provider_id, reason });
-        self.record(Repair { case: &case, actor, occasion, stream, event }).await
+        self.record(Repair { case: &case, actor, occasion, keyed, stream, event }).await
     }
 
     /// Appends the repair, or finds that it was appended before: then the case may be closed by now, and that is fine.
     async fn record(&self, repair: Repair<'_>) -> Result<Repaired, Problem> {
-        let Repair { case, actor, occasion, stream, event } = repair;
+        let Repair { case, actor, occasion, keyed, stream, event } = repair;
         let cause = format!("case\n{}\n{}\n{occasion}", case.id, case.opened_position);
         let id = derived_id(&cause, event.kind(), &case.subject);
         let data = event.encode();
@@ -180,11 +185,10 @@ impl Api {
             repeated,
         };
         if let Some(before) = self.log.find(&id).await? {
-            return if before.data == data {
-                Ok(answer(before.position, true))
-            } else {
-                Err(Problem::IdempotencyMismatch)
-            };
+            let asked = Event::decode(&before.kind, &before.data).ok().flatten();
+            let by_same = !keyed || before.actor.as_ref() == Some(&actor);
+            let same = by_same && asked.is_some_and(|asked| asks_the_same(&asked, &event));
+            return if same { Ok(answer(before.position, true)) } else { Err(Problem::IdempotencyMismatch) };
         }
         if case.status != CaseStatus::Open {
             return Err(Problem::Conflict(format!("the case is {}, not open", case.status.as_str())));
@@ -210,6 +214,17 @@ impl Api {
             Some(Placed::Duplicate(position)) => Ok(answer(*position, true)),
             None => Err(Problem::Internal("the log placed no event".into())),
         }
+    }
+}
+
+/// Whether two events record the same request. Through when a waiver closes a unit is not asked for but looked up, and
+/// may have moved since.
+fn asks_the_same(before: &Event, now: &Event) -> bool {
+    match (before, now) {
+        (Event::ObligationWaived(before), Event::ObligationWaived(now)) => {
+            before.unit == now.unit && before.reason == now.reason
+        }
+        (before, now) => before == now,
     }
 }
 

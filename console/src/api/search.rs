@@ -39,15 +39,19 @@ impl Api {
         match search::read(text, now)? {
             Search::Lookups(lookups) => {
                 let mut hits = Hits::default();
+                let mut exact = None;
                 for lookup in &lookups {
                     let found = self.look_up(view, lookup).await?;
+                    if is_exact(lookup) && found.found.len() == 1 {
+                        exact = found.found.first().cloned();
+                    }
                     hits.more |= found.more;
                     hits.found.extend(found.found);
                 }
-                let is_exact = !matches!(lookups.as_slice(), [.., Lookup::Name(_)]);
-                Ok(results(lookups.iter().map(|lookup| lookup.meaning().to_owned()).collect(), hits, is_exact))
+                let meaning = lookups.iter().map(|lookup| lookup.meaning().to_owned()).collect();
+                Ok(results(meaning, exact, hits))
             }
-            Search::Query(query) => Ok(results(vec!["query".to_owned()], self.query(view, &query).await?, false)),
+            Search::Query(query) => Ok(results(vec!["query".to_owned()], None, self.query(view, &query).await?)),
         }
     }
 
@@ -166,9 +170,22 @@ impl Api {
     }
 }
 
-/// Groups what was found, and says whether it is one exact thing.
-fn results(meaning: Vec<String>, hits: Hits, is_exact: bool) -> SearchResults {
-    let exact = if is_exact && hits.found.len() == 1 { hits.found.first().cloned() } else { None };
+/// Whether the token names one thing, rather than the end or the beginning of several, or a person.
+fn is_exact(lookup: &Lookup) -> bool {
+    match lookup {
+        Lookup::Stripe { .. }
+        | Lookup::Key(_)
+        | Lookup::CryptolensId { .. }
+        | Lookup::CryptolensGlobalId(_)
+        | Lookup::CryptolensCustomer(_)
+        | Lookup::Uuid(_)
+        | Lookup::Case(_)
+        | Lookup::InvoiceNumber(_) => true,
+        Lookup::Email(_) | Lookup::KeyTail(_) | Lookup::Name(_) => false,
+    }
+}
+
+fn results(meaning: Vec<String>, exact: Option<Found>, hits: Hits) -> SearchResults {
     let mut by_kind: BTreeMap<String, Vec<Found>> = BTreeMap::new();
     for found in hits.found {
         by_kind.entry(found.kind.clone()).or_default().push(found);

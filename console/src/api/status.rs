@@ -1,7 +1,8 @@
 //! How far each part has come.
 
+use jiff::Timestamp;
 use keyledger_eventlog::checkpoint::Cursor;
-use keyledger_projector::read::Within;
+use keyledger_projector::{ViewsError, read};
 
 use super::{Api, ISSUER, ISSUER_PURCHASES, View};
 use crate::model::{IssuerStatus, LogStatus, ProjectorStatus, Status};
@@ -17,7 +18,7 @@ impl Api {
     /// [`Problem::NotReady`] when the log or the views cannot be reached.
     pub async fn status(&self, view: &View) -> Result<Status, Problem> {
         let as_of = self.as_of(view).await?;
-        let views = self.views().await?.status(&view.within, as_of.at).await?;
+        let views = self.views_status(view, as_of.at).await?;
         let due_now = self.log.state_due_count(ISSUER_PURCHASES, self.clock.now()).await?;
         let issuer = Cursor::load(&*self.log, ISSUER).await?.checkpoint().position;
         let head = self.log.head().await?;
@@ -25,8 +26,11 @@ impl Api {
             log: LogStatus { position: head.position },
             mirror: None,
             issuer: IssuerStatus { position: issuer, due_now },
-            projector: ProjectorStatus { position: views.position, parked: views.parked },
-            cases_open: views.cases_open_total(),
+            projector: ProjectorStatus {
+                position: views.as_ref().map_or(0, |views| views.position),
+                parked: views.as_ref().map_or(0, |views| views.parked),
+            },
+            cases_open: views.as_ref().map_or(0, read::Status::cases_open_total),
         })
     }
 
@@ -36,6 +40,17 @@ impl Api {
     ///
     /// [`Problem::NotReady`] when the views cannot be reached.
     pub async fn position(&self) -> Result<u64, Problem> {
-        Ok(self.views().await?.status(&Within::default(), self.clock.now()).await?.position)
+        let views = self.views_status(&View::default(), self.clock.now()).await?;
+        Ok(views.map_or(0, |views| views.position))
+    }
+
+    /// `None` while there are no views, or another build's: the projector has not come to make its own, so it stands
+    /// at the start.
+    async fn views_status(&self, view: &View, at: Timestamp) -> Result<Option<read::Status>, Problem> {
+        match self.views.open().await {
+            Ok(views) => Ok(Some(views.status(&view.within, at).await?)),
+            Err(ViewsError::Unusable { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }

@@ -190,3 +190,55 @@ fn write(response: &Response, problem: &Problem, id: &RequestId) -> Response {
 pub fn panicked(_: Box<dyn Any + Send>) -> Response {
     Problem::Internal("a handler panicked".into()).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::middleware;
+    use axum::routing::get;
+    use keyledger_schemas::clock::ManualClock;
+    use tower::ServiceExt;
+    use tower_http::catch_panic::CatchPanicLayer;
+
+    use super::*;
+
+    async fn answer(routes: Router) -> (Response, String) {
+        let ids = Arc::new(RequestIds::new(&ManualClock::at(jiff::Timestamp::UNIX_EPOCH)));
+        let app = routes.layer(CatchPanicLayer::custom(panicked)).layer(middleware::from_fn_with_state(ids, surround));
+        let mut response = app.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+        let body = to_bytes(std::mem::take(response.body_mut()), 10_000).await.unwrap();
+        (response, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_does_not_show_what_it_said() {
+        let routes = Router::new().route(
+            "/",
+            get(|| async {
+                if true {
+                    panic!("secret")
+                }
+            }),
+        );
+        let (response, body) = answer(routes).await;
+        assert_eq!(response.status(), 500);
+        assert!(body.contains("\"code\":\"internal\"") && !body.contains("secret"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn the_cause_of_a_fault_is_logged_and_not_shown() {
+        let fault = || Problem::Internal("disk of the seller".into());
+        let (response, body) = answer(Router::new().route("/", get(move || async move { fault() }))).await;
+        assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+        assert!(!body.contains("disk of the seller"), "{body}");
+        assert_eq!(chain_of(&fault()).lines().count(), 1);
+        assert!(chain_of(&fault()).ends_with(": disk of the seller"));
+    }
+
+    #[test]
+    fn no_two_requests_have_one_id() {
+        let ids = RequestIds::new(&ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+        assert_ne!(ids.next().0, ids.next().0);
+    }
+}

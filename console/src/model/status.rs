@@ -50,7 +50,7 @@ pub struct ProjectorStatus {
 pub struct SearchResults {
     /// What the text was taken for, the most exact first: `customer`, `license key`, `query`, …
     pub meaning: Vec<String>,
-    /// Set when exactly one thing was found, by an exact id: go straight there.
+    /// The one thing that an exact id, key or invoice number named: go straight there.
     pub exact: Option<Found>,
     /// What was found, by kind.
     pub groups: Vec<FoundGroup>,
@@ -76,7 +76,7 @@ pub struct Found {
     pub kind: String,
     /// Its id as its route takes it.
     pub id: String,
-    /// Its route, where it has one.
+    /// The route that shows it: its own, or that of what it belongs to.
     pub url: Option<String>,
     /// The source it came from.
     pub source: String,
@@ -108,8 +108,12 @@ impl Found {
 
 impl From<read::Hit> for Found {
     fn from(hit: read::Hit) -> Self {
+        // Money has no page of its own; it is shown with what it paid for, or with whoever paid.
+        let of = |kind: &str, id: Option<&String>| id.and_then(|id| Self::url_of(kind, id, hit.mode));
+        let subscription = hit.purchase.as_ref().filter(|purchase| purchase.starts_with("sub_"));
+        let url = of(&hit.kind, Some(&hit.id)).or_else(|| of("subscription", subscription));
         Self {
-            url: Self::url_of(&hit.kind, &hit.id, hit.mode),
+            url: url.or_else(|| of("customer", hit.customer.as_ref())),
             kind: hit.kind,
             id: hit.id,
             source: hit.source.to_string(),

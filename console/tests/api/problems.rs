@@ -73,9 +73,17 @@ async fn bodies_must_be_json_of_the_right_shape_and_size() {
 #[tokio::test]
 async fn missing_views_are_not_ready_and_say_when_to_ask_again() {
     let app = app::start().await;
-    let response = app.send(app.request("GET", "/api/v1/status").bearer_auth(ADMIN)).await;
+    let response = app.send(app.request("GET", "/api/v1/cases").bearer_auth(ADMIN)).await;
     assert!(response.headers().contains_key("retry-after"));
     assert_eq!(problem_of(response).await["code"], "not_ready");
+}
+
+#[tokio::test]
+async fn before_there_are_views_the_status_says_that_the_projector_is_at_the_start() {
+    let app = app::start().await;
+    app.append(vec![keyledger_eventlog::testing::event("e1", "s", "{}")]).await;
+    let status = app.get("/api/v1/status").await;
+    assert_eq!((&status["log"]["position"], &status["projector"]["position"]), (&json!(1), &json!(0)));
 }
 
 #[tokio::test]

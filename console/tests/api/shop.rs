@@ -1,0 +1,263 @@
+//! A small shop in the views and the log: one healthy customer, one charged without a key.
+//!
+//! Ana pays for `sub_ana` and has a key; Li paid for `sub_li` and has none. Ana also has a license that Cryptolens made,
+//! and Bo bought in test mode.
+
+use jiff::Timestamp;
+use keyledger_engine::{key::LicenseKey, seal};
+use keyledger_eventlog::testing::event;
+use keyledger_projector::facts::{CustomerFacts, ObjectFacts, SubscriptionFacts};
+use keyledger_projector::{PROJECTION_VERSION, SCHEMA_VERSION};
+use keyledger_schemas::envelope::NewEvent;
+use keyledger_schemas::event::{Event, LicenseIssued, LicenseTerms};
+use keyledger_schemas::ids::{CaseId, LicenseId, Mode, PurchaseId, Scope, SourceName, UnitId};
+use keyledger_schemas::stripe::fact::SubscriptionSeen;
+use serde_json::{Value, json};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+
+use crate::app::{self, App, at, keys};
+
+const SCHEMA: &str = include_str!("../../../projector/migrations/sqlite/0001_views.sql");
+
+pub fn scope() -> Scope {
+    Scope::new(SourceName::default(), Mode::Live)
+}
+
+pub fn unit(subscription: &str) -> UnitId {
+    PurchaseId::new(scope(), subscription).unit("si_1", 1)
+}
+
+/// Ana's license.
+pub fn license() -> LicenseId {
+    unit("sub_ana").license(1)
+}
+
+pub fn key() -> LicenseKey {
+    LicenseKey::derive(&keys(), license())
+}
+
+/// Li's open case.
+pub fn no_key() -> CaseId {
+    CaseId::derive("no_key", &unit("sub_li").to_string())
+}
+
+/// An advisory case about an object of no known purchase.
+pub fn unrouted() -> CaseId {
+    CaseId::derive("unrouted", "default:-:live:re_1")
+}
+
+/// A case that closed by itself.
+pub fn closed() -> CaseId {
+    CaseId::derive("no_key", &unit("sub_ana").to_string())
+}
+
+/// A running API over the shop.
+pub async fn open() -> App {
+    let app = app::start().await;
+    let issued = issued();
+    let sealed = match Event::decode(&issued.kind, &issued.data).unwrap() {
+        Some(Event::LicenseIssued(issued)) => issued.key.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let filler = (1..=9).map(|number| event(&format!("default:-:live:evt_{number}:2024-06-20"), "stripe:x", "{}"));
+    app.append(filler.map(|event| NewEvent { kind: "stripe.invoice.paid".to_owned(), ..event }).collect()).await;
+    app.append(vec![issued]).await;
+
+    let url = app::views_url(&app.dir);
+    let options: SqliteConnectOptions = url.parse().unwrap();
+    let mut db = options.create_if_missing(true).connect().await.unwrap();
+    sqlx::raw_sql(SCHEMA).execute(&mut db).await.unwrap();
+    let meta = json!({"id": 1, "schema_version": SCHEMA_VERSION, "projection_version": PROJECTION_VERSION});
+    insert(&mut db, "view_meta", meta).await;
+    insert(&mut db, "checkpoint", json!({"name": "projector", "position": 10, "chain": ""})).await;
+    customers(&mut db).await;
+    subscriptions(&mut db).await;
+    licenses(&mut db, &serde_json::to_value(sealed).unwrap()).await;
+    cases(&mut db).await;
+    db.close().await.unwrap();
+    app
+}
+
+/// The event that issued Ana's license, with its sealed key.
+fn issued() -> NewEvent {
+    let id = "issued-1".into();
+    let terms = LicenseTerms {
+        paid_until: Some(at("2026-04-01T00:00:00Z")),
+        expires_at: Some(at("2026-04-04T00:00:00Z")),
+        seats: 3,
+        features: ["f3".to_owned()].into(),
+    };
+    let issued = Event::LicenseIssued(LicenseIssued {
+        unit: unit("sub_ana"),
+        generation: 1,
+        license: license(),
+        provider: "builtin".into(),
+        provider_id: license().to_string(),
+        product: "pro".to_owned(),
+        key: Some(seal::seal(&keys(), &id, &key().to_secret())),
+        terms,
+        found: false,
+    });
+    let stream = unit("sub_ana").purchase.stream();
+    let plain = event(id.as_str(), stream.as_str(), issued.encode());
+    NewEvent { kind: issued.kind().to_owned(), occurred_at: at("2026-03-01T00:00:05Z"), ..plain }
+}
+
+async fn customers(db: &mut SqliteConnection) {
+    let people = [("ana", "Ana Ruiz", "live", "8812"), ("li", "Li Wei", "live", ""), ("bo", "Bo Berg", "test", "")];
+    for (number, (id, name, mode, cryptolens)) in people.into_iter().enumerate() {
+        let mut facts = CustomerFacts { name: Some(name.to_owned()), ..CustomerFacts::default() };
+        if !cryptolens.is_empty() {
+            facts.metadata.insert("skm_customer_id".to_owned(), cryptolens.to_owned());
+        }
+        let id = format!("cus_{id}");
+        let email = format!("{}@example.com", &id[4..]);
+        let row = json!({
+            "scope": format!("default:-:{mode}"), "id": id, "source": "default", "mode": mode, "name": name,
+            "name_folded": name.to_lowercase(), "email": email, "facts": serde_json::to_string(&facts).unwrap(),
+            "first_position": number + 1, "last_position": number + 1,
+            "sort_key": format!("{:020}/{id}", number + 1),
+        });
+        insert(db, "customer", row).await;
+        let contact =
+            json!({"email": email, "scope": format!("default:-:{mode}"), "object_kind": "customer", "object": id});
+        insert(db, "contact", contact).await;
+    }
+}
+
+async fn subscriptions(db: &mut SqliteConnection) {
+    for (number, name) in ["ana", "li"].into_iter().enumerate() {
+        let (id, customer, position) = (format!("sub_{name}"), format!("cus_{name}"), number + 4);
+        let mut facts = SubscriptionFacts::default();
+        facts.observe(&snapshot(&id, &customer));
+        let facts = serde_json::to_string(&ObjectFacts::Subscription(Box::new(facts))).unwrap();
+        let object = |kind: &str, id: &str, status: &str, facts: &str| {
+            json!({
+                "scope": "default:-:live", "kind": kind, "id": id, "source": "default", "mode": "live",
+                "purchase": format!("sub_{name}"), "customer": customer, "status": status, "facts": facts,
+                "first_position": position, "last_position": position, "sort_key": format!("{position:020}/{kind}/{id}"),
+            })
+        };
+        insert(db, "object", object("subscription", &id, "active", &facts)).await;
+        let mut invoice = object("invoice", &format!("in_{name}"), "paid", "{}");
+        invoice["amount_minor"] = json!(4900);
+        invoice["currency"] = json!("eur");
+        invoice["number"] = json!(format!("F4A1-000{position}"));
+        invoice["happened_at"] = json!(time("2026-03-01T00:00:00Z"));
+        insert(db, "object", invoice).await;
+        let purchase = json!({
+            "scope": "default:-:live", "id": id, "source": "default", "mode": "live", "customer": customer, "names": "{}",
+            "opened_at": time("2026-03-01T00:00:00Z"), "first_position": position, "last_position": position,
+        });
+        insert(db, "purchase", purchase).await;
+        let sold = json!({"scope": "default:-:live", "kind": "price", "id": "price_pro", "purchase": id});
+        insert(db, "sold", sold).await;
+        let owed = json!({
+            "scope": "default:-:live", "purchase": id, "item": "si_1", "number": 1, "source": "default", "mode": "live",
+            "paid_until": time("2026-04-01T00:00:00Z"), "has_counting": 1, "charged": 1, "standing": "active",
+            "open": if name == "li" { json!("no_key") } else { Value::Null },
+            "cause": if name == "li" { json!("provider_refused") } else { Value::Null }, "price": "price_pro",
+        });
+        insert(db, "obligation", owed).await;
+    }
+}
+
+fn snapshot(id: &str, customer: &str) -> SubscriptionSeen {
+    serde_json::from_value(json!({
+        "seen": {"at": "2026-03-01T00:00:00Z", "change": "created", "event": "evt_1"},
+        "id": id, "customer": customer, "status": "active",
+        "items": [{"id": "si_1", "price": {"id": "price_pro", "product": "prod_1"}, "quantity": 3, "metered": false,
+            "period_start": "2026-03-01T00:00:00Z", "period_end": "2026-04-01T00:00:00Z"}],
+        "items_truncated": false, "metadata": {"team": "Blue"}, "cancel_at": null, "cancel_at_period_end": false,
+        "ended_at": null, "trial_end": null, "previous": {},
+    }))
+    .unwrap()
+}
+
+async fn licenses(db: &mut SqliteConnection, sealed: &Value) {
+    let row = |id: String, position: usize| {
+        json!({
+            "id": id, "scope": "default:-:live", "source": "default", "mode": "live", "purchase": "sub_ana", "item": "si_1",
+            "number": position - 6, "generation": 1, "customer": "cus_ana", "state": "active", "seats": 3,
+            "features": "[\"f3\"]", "paid_until": time("2026-04-01T00:00:00Z"), "perpetual": 0,
+            "expires_at": time("2026-04-04T00:00:00Z"), "issued_at": time("2026-03-01T00:00:05Z"),
+            "sort_key": format!("{position:020}/{id}"),
+        })
+    };
+    let mut ours = row(license().to_string(), 7);
+    for (column, value) in [
+        ("origin", json!("made")),
+        ("provider", json!("builtin")),
+        ("provider_id", json!(license().to_string())),
+        ("product", json!("pro")),
+        ("key_sealed", sealed["sealed"].clone()),
+        ("key_id", sealed["key_id"].clone()),
+        ("key_hash", sealed["hash"].clone()),
+        ("key_last4", sealed["last4"].clone()),
+    ] {
+        ours[column] = value;
+    }
+    insert(db, "license", ours).await;
+    let mut adopted = row(unit("sub_adopted").license(1).to_string(), 8);
+    adopted["origin"] = json!("adopted");
+    adopted["provider"] = json!("cryptolens");
+    adopted["provider_id"] = json!("88121");
+    adopted["product"] = json!("3349");
+    insert(db, "license", adopted).await;
+}
+
+async fn cases(db: &mut SqliteConnection) {
+    let case = |id: CaseId, kind: &str, status: &str, subject: String, position: usize| {
+        json!({
+            "id": id.to_string(), "kind": kind, "status": status, "scope": "default:-:live", "source": "default",
+            "mode": "live", "subject": subject, "opened_at": time("2026-03-01T00:00:00Z"), "opened_position": position,
+            "visible_from": time("2026-03-01T00:00:00Z"), "last_position": position, "attempts": 0, "awaits_issuer": 0,
+            "sort_key": format!("{position:020}/{id}"),
+        })
+    };
+    let mut open = case(no_key(), "no_key", "open", unit("sub_li").to_string(), 5);
+    for (column, value) in [
+        ("purchase", json!("sub_li")),
+        ("item", json!("si_1")),
+        ("number", json!(1)),
+        ("customer", json!("cus_li")),
+        ("amount_minor", json!(4900)),
+        ("currency", json!("eur")),
+        ("cause", json!("provider_refused")),
+        ("detail", json!("quota reached")),
+        ("attempts", json!(4)),
+    ] {
+        open[column] = value;
+    }
+    insert(db, "casefile", open).await;
+    insert(db, "casefile", case(unrouted(), "unrouted", "open", "default:-:live:re_1".to_owned(), 6)).await;
+    let mut done = case(closed(), "no_key", "closed", unit("sub_ana").to_string(), 4);
+    for (column, value) in [("purchase", json!("sub_ana")), ("item", json!("si_1")), ("number", json!(1))] {
+        done[column] = value;
+    }
+    insert(db, "casefile", done).await;
+}
+
+/// A time as the views write it.
+fn time(text: &str) -> String {
+    let at: Timestamp = text.parse().unwrap();
+    format!("{at:.9}")
+}
+
+async fn insert(db: &mut SqliteConnection, table: &str, row: Value) {
+    let row = row.as_object().unwrap();
+    let columns: Vec<&str> = row.keys().map(String::as_str).collect();
+    let marks: Vec<String> = (1..=columns.len()).map(|number| format!("${number}")).collect();
+    let text = format!("insert into {table} ({}) values ({})", columns.join(", "), marks.join(", "));
+    let mut query = sqlx::query(AssertSqlSafe(text));
+    for (column, value) in row {
+        query = match value {
+            Value::String(text) if column == "chain" => query.bind(text.as_bytes().to_vec()),
+            Value::String(text) => query.bind(text.clone()),
+            Value::Number(number) => query.bind(number.as_i64()),
+            _ => query.bind(None::<String>),
+        };
+    }
+    query.execute(db).await.unwrap_or_else(|error| panic!("{table}: {error}"));
+}
