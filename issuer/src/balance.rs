@@ -58,7 +58,7 @@ pub async fn open_obligations(log: &Arc<dyn EventLog>, engines: &Engines) -> Res
         let page = log.state_scan(PURCHASES, "", &after, PAGE).await?;
         for row in &page {
             let purchase: Purchase = store::decode(row)?;
-            let catalogue = WorkingSet::new(log.clone()).catalogue_for(&purchase.id).await?;
+            let catalogue = WorkingSet::new(log.clone()).catalogue_of(&purchase).await?;
             let context = Context { settings: settings.clone(), catalogue, providers: engines.capabilities() };
             open.extend(open_in(&purchase, &context));
         }

@@ -1,7 +1,10 @@
 //! Carrying out one request at a license engine, within a bound of time. Decides nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use keyledger_schemas::clock::Clock;
 use keyledger_schemas::event::{Action, LicenseTerms, NotDone};
 use tokio::time::timeout;
 
@@ -25,6 +28,12 @@ pub enum Outcome {
     },
     /// The change was made.
     Changed,
+    /// An earlier create had made nothing, and a new one is not wanted.
+    NothingMade,
+    /// The engine is not configured, so nobody was asked.
+    Unconfigured,
+    /// Time ran out before the call was sent: somebody else may be asking by now.
+    NotSent,
     /// It was not done.
     NotDone {
         /// The engine's answer.
@@ -34,46 +43,77 @@ pub enum Outcome {
     },
 }
 
-/// Asks the engine, waiting up to `limit` for each call.
-pub async fn carry_out(provider: &dyn Provider, request: &Request, limit: Duration) -> Outcome {
-    let done = match (request.action, &request.provider_id) {
-        (Action::Create, _) => return create(provider, request, limit).await,
-        (Action::SetTerms, Some(id)) => {
-            change(provider, request, id, Change::Terms(terms(&request.terms)), limit).await
+/// Bounds calls: how long each may take, and until when one may be sent at all.
+pub struct Gate {
+    /// Where it reads the time.
+    pub clock: Arc<dyn Clock>,
+    /// From here on another worker may ask about the unit.
+    pub until: Timestamp,
+    /// How long one call may take.
+    pub limit: Duration,
+}
+
+impl Gate {
+    /// Whether a call that is sent now is over in time. A process that slept between announcing and sending must not send.
+    fn is_open(&self) -> bool {
+        self.clock.now().saturating_add(self.limit).is_ok_and(|over| over <= self.until)
+    }
+
+    /// Runs one call; running out of time leaves open what was done.
+    async fn call<T>(&self, call: impl Future<Output = Result<T, ProviderError>>) -> Sent<T> {
+        if !self.is_open() {
+            return Sent::Not;
         }
-        (Action::Suspend, Some(id)) => change(provider, request, id, Change::Suspend, limit).await,
-        (Action::Reinstate, Some(id)) => change(provider, request, id, Change::Reinstate, limit).await,
-        (Action::Revoke, Some(id)) => change(provider, request, id, Change::Revoke, limit).await,
-        (_, None) => Err(ProviderError::Refused { reason: "the license has no id at the engine".to_owned() }),
+        match timeout(self.limit, call).await {
+            Ok(Ok(done)) => Sent::Done(done),
+            Ok(Err(error)) => Sent::Failed(error),
+            Err(_) => Sent::Failed(ProviderError::Indeterminate { source: CallError::Timeout { after: self.limit } }),
+        }
+    }
+}
+
+/// What became of one call.
+enum Sent<T> {
+    Done(T),
+    Failed(ProviderError),
+    Not,
+}
+
+/// Asks the engine.
+pub async fn carry_out(provider: &dyn Provider, request: &Request, gate: &Gate) -> Outcome {
+    let wanted = match request.action {
+        Action::Create => return create(provider, request, gate).await,
+        Action::SetTerms => Change::Terms(terms(&request.terms)),
+        Action::Suspend => Change::Suspend,
+        Action::Reinstate => Change::Reinstate,
+        Action::Revoke => Change::Revoke,
     };
-    match done {
-        Ok(()) => Outcome::Changed,
-        Err(error) => Outcome::NotDone { error, nothing_found: false },
+    let Some(id) = &request.provider_id else {
+        let error = ProviderError::Refused { reason: "the license has no id at the engine".to_owned() };
+        return Outcome::NotDone { error, nothing_found: false };
+    };
+    match change(provider, request, id, &wanted, gate).await {
+        Sent::Done(()) => Outcome::Changed,
+        Sent::Failed(error) => Outcome::NotDone { error, nothing_found: false },
+        Sent::Not => Outcome::NotSent,
     }
 }
 
 /// Looks for a license with our reference first, always: a lost answer, a crash, or a second process may have left one.
-async fn create(provider: &dyn Provider, request: &Request, limit: Duration) -> Outcome {
+async fn create(provider: &dyn Provider, request: &Request, gate: &Gate) -> Outcome {
     let reference = request.unit.reference(request.generation);
-    let found = match within(limit, provider.find(&reference, &request.product)).await {
-        Ok(found) => found,
-        Err(error) => return Outcome::NotDone { error: harmless(error), nothing_found: false },
+    let found = match gate.call(provider.find(&reference, &request.product)).await {
+        Sent::Done(found) => found,
+        Sent::Failed(error) => return Outcome::NotDone { error: harmless(error), nothing_found: false },
+        Sent::Not => return Outcome::NotSent,
     };
     let mut exact: Vec<Held> = found.into_iter().filter(|held| held.reference == reference).collect();
     exact.sort_by(|a, b| a.provider_id.cmp(&b.provider_id));
     if !exact.is_empty() {
-        let held = exact.remove(0);
-        let surplus = exact.into_iter().map(|held| held.provider_id).collect();
-        // It was made for an earlier request, which may have asked for something else.
-        let wanted = Change::Terms(terms(&request.terms));
-        return match change(provider, request, &held.provider_id, wanted, limit).await {
-            Ok(()) => Outcome::Made { held, found: true, surplus },
-            Err(error) => Outcome::NotDone { error, nothing_found: false },
-        };
+        return mend(provider, request, exact, gate).await;
     }
     if !request.may_create {
-        let reason = "no license was made, and none is owed any more".to_owned();
-        return Outcome::NotDone { error: ProviderError::Refused { reason }, nothing_found: true };
+        return Outcome::NothingMade;
     }
     let wanted = Create {
         license: request.license,
@@ -83,9 +123,21 @@ async fn create(provider: &dyn Provider, request: &Request, limit: Duration) -> 
         purchase: request.unit.purchase.object.clone(),
         customer: request.customer.as_ref().map(|customer| customer.as_str().to_owned()),
     };
-    match within(limit, provider.create(&wanted)).await {
-        Ok(held) => Outcome::Made { held, found: false, surplus: Vec::new() },
-        Err(error) => Outcome::NotDone { error, nothing_found: true },
+    match gate.call(provider.create(&wanted)).await {
+        Sent::Done(held) => Outcome::Made { held, found: false, surplus: Vec::new() },
+        Sent::Failed(error) => Outcome::NotDone { error, nothing_found: true },
+        Sent::Not => Outcome::NotSent,
+    }
+}
+
+/// Makes a license that was found as it should be: it was made for an earlier request, which may have asked for something else.
+async fn mend(provider: &dyn Provider, request: &Request, mut found: Vec<Held>, gate: &Gate) -> Outcome {
+    let held = found.remove(0);
+    let surplus = found.into_iter().map(|held| held.provider_id).collect();
+    match change(provider, request, &held.provider_id, &Change::Terms(terms(&request.terms)), gate).await {
+        Sent::Done(()) => Outcome::Made { held, found: true, surplus },
+        Sent::Failed(error) => Outcome::NotDone { error, nothing_found: false },
+        Sent::Not => Outcome::NotSent,
     }
 }
 
@@ -93,24 +145,16 @@ async fn change(
     provider: &dyn Provider,
     request: &Request,
     provider_id: &str,
-    change: Change,
-    limit: Duration,
-) -> Result<(), ProviderError> {
+    change: &Change,
+    gate: &Gate,
+) -> Sent<()> {
     let target = Target {
         license: request.license,
         reference: request.unit.reference(request.generation),
         provider_id: provider_id.to_owned(),
         product: request.product.clone(),
     };
-    within(limit, provider.change(&target, &change)).await
-}
-
-/// Running out of time leaves open what was done.
-async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
-    match timeout(limit, call).await {
-        Ok(answer) => answer,
-        Err(_) => Err(ProviderError::Indeterminate { source: CallError::Timeout { after: limit } }),
-    }
+    gate.call(provider.change(&target, change)).await
 }
 
 /// A look-up changes nothing: not knowing its answer is as good as none.

@@ -15,10 +15,13 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::call::CALLS_MAX;
+use crate::desk::{Desk, WorkError};
 use crate::engines::Engines;
 use crate::fence::{Fence, LEASE};
 use crate::reader::{NAME, Reader};
-use crate::worker::{WorkError, Worker};
+use crate::work::Work;
+use crate::worker::Worker;
 
 /// How the issuer works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +29,7 @@ use crate::worker::{WorkError, Worker};
 pub struct Options {
     /// How long one call to a license engine may take, in milliseconds. Default 10000.
     pub call_timeout_ms: u64,
-    /// How long the issuer's lease runs unless renewed, in milliseconds; more than four calls. Default 60000.
+    /// How long the issuer's lease runs unless renewed, in milliseconds. Default 60000; never less than twice the longest request.
     pub lease_ms: u64,
 }
 
@@ -84,7 +87,7 @@ impl Issuer {
     ///
     /// [`IssuerError::Log`] when the log cannot be reached.
     pub async fn start(parts: Parts, shutdown: &CancellationToken) -> Result<Option<Self>, IssuerError> {
-        let ttl = Duration::from_millis(parts.options.lease_ms);
+        let ttl = Duration::from_millis(parts.options.lease_ms).max(lease_min(&parts));
         let lease = loop {
             let now = parts.clock.now();
             match Lease::acquire(&*parts.log, LEASE, &parts.holder, now, ttl).await? {
@@ -112,15 +115,9 @@ impl Issuer {
             fence: fence.clone(),
             due: due.clone(),
         };
-        let worker = Worker {
-            log: parts.log.clone(),
-            clock: parts.clock.clone(),
-            engines,
-            keys: parts.keys,
-            fence: fence.clone(),
-            call_timeout: Duration::from_millis(parts.options.call_timeout_ms),
-            due,
-        };
+        let desk = Desk { log: parts.log.clone(), clock: parts.clock.clone(), engines, fence: fence.clone() };
+        let call_timeout = Duration::from_millis(parts.options.call_timeout_ms);
+        let worker = Worker { work: Work { desk, keys: parts.keys, call_timeout }, due };
         let reader = Consumer::new(reader, parts.tail, ConsumerOptions::default());
         Self { reader, worker, log: parts.log, clock: parts.clock, fence }
     }
@@ -157,33 +154,41 @@ impl Issuer {
     pub async fn run_until_idle(&mut self) -> Result<(), IssuerError> {
         loop {
             self.fence.renew(&self.log, self.clock.now(), false).await?;
-            self.reader.run_until_idle().await?;
+            if let Step::Delayed(delay) = self.reader.run_until_idle().await? {
+                tokio::time::sleep(delay).await;
+                continue;
+            }
             if !self.worker.run_until_idle().await? {
                 return Ok(());
             }
         }
     }
 
+    /// Reads all that stood in the log when it began, however long the tail takes to show it.
     async fn catch_up(&mut self, shutdown: &CancellationToken) -> Result<(), IssuerError> {
         let head = self.log.head().await?.position;
         while !shutdown.is_cancelled() {
-            self.fence.renew(&self.log, self.clock.now(), false).await?;
-            match self.reader.step().await? {
-                Step::Handled(_) | Step::Parked(_) | Step::Ticked => {}
-                Step::Idle => return Ok(()),
-                Step::Delayed(delay) => {
-                    tokio::select! {
-                        () = tokio::time::sleep(delay) => {}
-                        () = shutdown.cancelled() => {}
-                    }
-                }
-            }
             if Cursor::load(&*self.log, NAME).await?.checkpoint().position >= head {
                 return Ok(());
+            }
+            if !self.fence.renew(&self.log, self.clock.now(), false).await? {
+                return Err(WorkError::Fenced.into());
+            }
+            if let Step::Delayed(delay) = self.reader.step().await? {
+                tokio::select! {
+                    () = tokio::time::sleep(delay) => {}
+                    () = shutdown.cancelled() => {}
+                }
             }
         }
         Ok(())
     }
+}
+
+/// A lease must outlive any request begun under it, with room to renew.
+fn lease_min(parts: &Parts) -> Duration {
+    let settle = parts.engines.capabilities().values().map(|engine| engine.settle).max().unwrap_or_default();
+    (Duration::from_millis(parts.options.call_timeout_ms) * CALLS_MAX + settle) * 2
 }
 
 /// Whoever ends first, with or without an error, ends the others.

@@ -17,6 +17,10 @@ mod reader;
 
 mod worker;
 
+mod work;
+
+mod desk;
+
 mod call;
 
 pub mod engines;
@@ -29,8 +33,8 @@ pub mod balance;
 
 pub mod provider;
 
+pub use desk::WorkError;
 pub use engines::Engines;
 pub use fence::LEASE;
 pub use issuer::{Issuer, IssuerError, Options, Parts};
 pub use reader::{NAME, PARKED};
-pub use worker::WorkError;

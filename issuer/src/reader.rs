@@ -22,7 +22,7 @@ use crate::purchase::desired::Context;
 use crate::purchase::evolve::evolve;
 use crate::purchase::owed::next_due;
 use crate::routing;
-use crate::store::{self, SETTINGS, SWEEP, StoreError, WorkingSet};
+use crate::store::{self, SETTINGS, SWEEP, StoreError, Sweep, WorkingSet};
 
 /// The name of the issuer's checkpoint.
 pub const NAME: &str = "issuer";
@@ -30,8 +30,8 @@ pub const NAME: &str = "issuer";
 /// Events set aside, by position.
 pub const PARKED: &str = "issuer.parked";
 
-/// How often a batch is folded again at once after the worker changed a purchase under it.
-const AGAIN_MAX: usize = 20;
+/// How often parts of a batch are folded again at once after the worker changed a purchase under them.
+const AGAIN_MAX: usize = 200;
 
 /// The handler that folds the log into purchase state.
 pub struct Reader {
@@ -58,26 +58,33 @@ impl Handler for Reader {
         Ok(cursor.checkpoint())
     }
 
-    async fn handle(&mut self, batch: &[Recorded], from: Checkpoint) -> Result<(), HandleError> {
-        let first = batch.first().map_or(from.position, |event| event.position);
-        for _ in 0..AGAIN_MAX {
-            match self.fold(batch, from).await? {
+    async fn handle(&mut self, batch: &[Recorded], mut from: Checkpoint) -> Result<(), HandleError> {
+        let (mut rest, mut size) = (batch, batch.len());
+        let mut stale = 0;
+        while let Some(first) = rest.first() {
+            let part = &rest[..size.min(rest.len())];
+            match self.fold(part, from).await? {
                 Ok(()) => {
-                    self.due.notify_one();
-                    return Ok(());
-                }
-                // The worker changed a purchase meanwhile: fold again over what it wrote.
-                Err(error @ AppendError::StaleState { .. }) if !self.fence.is_lost(&error) => {
-                    let cursor = Cursor::load(&*self.log, NAME).await.map_err(|error| retry(first, error))?;
-                    if cursor.checkpoint() != from {
-                        return Err(HandleError::Moved);
+                    if let Some(last) = part.last() {
+                        from = Checkpoint { position: last.position, chain: last.chain };
                     }
+                    rest = &rest[part.len()..];
                 }
-                Err(error @ AppendError::Unavailable(_)) => return Err(retry(first, error)),
+                // The worker changed a purchase meanwhile: fold less at a time, so that one event always gets through.
+                Err(error @ AppendError::StaleState { .. }) if !self.fence.is_lost(&error) && stale < AGAIN_MAX => {
+                    stale += 1;
+                    size = (size / 2).max(1);
+                }
+                Err(error @ (AppendError::Unavailable(_) | AppendError::StaleState { .. }))
+                    if !self.fence.is_lost(&error) =>
+                {
+                    return Err(retry(first.position, error));
+                }
                 Err(error) => return Err(HandleError::Fatal(Box::new(error))),
             }
         }
-        Err(retry(first, std::io::Error::other("purchases keep changing under the batch")))
+        self.due.notify_one();
+        Ok(())
     }
 
     async fn park(&mut self, event: &Recorded, reason: &str, from: Checkpoint) -> Result<(), HandleError> {
@@ -130,12 +137,7 @@ impl Reader {
         }
         self.set_due(&mut set, &settings).await.map_err(|error| retry(first, error))?;
         if sweep {
-            set.write(StateWrite {
-                namespace: SWEEP.to_owned(),
-                key: "all".to_owned(),
-                expected: None,
-                change: StateChange::Put { value: store::encode(&""), due_at: Some(self.clock.now()) },
-            });
+            set.write(self.order_sweep().await.map_err(|error| retry(first, error))?);
         }
         let mut state = self.fence.guarded(vec![cursor.write(to)]);
         state.extend(set.into_writes());
@@ -189,7 +191,9 @@ impl Reader {
                     *purchase = folded;
                     purchase.version = event.version;
                 } else if event.version > purchase.version {
+                    // An event before it could not be read: the worker reads the stream itself.
                     warn!(stream.id = %event.stream, position = event.position, "a purchase's own events have a gap");
+                    set.touch(&id, self.clock.now()).await?;
                 }
                 Ok(false)
             }
@@ -197,12 +201,28 @@ impl Reader {
         }
     }
 
+    /// Has every purchase looked at again. A sweep under way goes on, and starts over once it is through.
+    async fn order_sweep(&self) -> Result<StateWrite, StoreError> {
+        let row = self.log.state(SWEEP, "all").await?;
+        let sweep = match &row {
+            Some(row) => Sweep { again: true, ..store::decode(row)? },
+            None => Sweep::default(),
+        };
+        Ok(StateWrite {
+            namespace: SWEEP.to_owned(),
+            key: "all".to_owned(),
+            expected: Some(row.map_or(0, |row| row.revision)),
+            change: StateChange::Put { value: store::encode(&sweep), due_at: Some(self.clock.now()) },
+        })
+    }
+
     async fn set_due(&self, set: &mut WorkingSet, settings: &DecidingSettings) -> Result<(), StoreError> {
         let now = self.clock.now();
         for id in set.changed_purchases() {
-            let catalogue = set.catalogue_for(&id).await?;
+            let purchase = set.purchase(&id).await?.clone();
+            let catalogue = set.catalogue_of(&purchase).await?;
             let context = Context { settings: settings.clone(), catalogue, providers: self.engines.capabilities() };
-            let due_at = next_due(set.purchase(&id).await?, &context, now);
+            let due_at = next_due(&purchase, &context, now);
             set.set_due(&id, due_at);
         }
         Ok(())

@@ -253,13 +253,15 @@ impl Router<'_> {
     }
 }
 
-/// Keeps the newest sight of a price or product. Says whether what it means changed.
+/// Keeps the newest sight of a price or product. Says whether a sale known already may mean something else now: not for one that is
+/// new and plain, which a shop with prices made on the fly has by the thousand.
 async fn keep_newest(set: &mut WorkingSet, scope: &Scope, id: &str, row: CatalogueRow) -> Result<bool, StoreError> {
     let known = set.catalogue_row(scope, id).await?;
-    if known.as_ref().is_some_and(|known| known.seen >= row.seen) {
-        return Ok(false);
-    }
-    let changed = known.as_ref().is_none_or(|known| known.metadata != row.metadata || known.product != row.product);
+    let matters = match known {
+        Some(known) if known.seen >= row.seen => return Ok(false),
+        Some(known) => known.metadata != row.metadata || known.product != row.product,
+        None => !row.metadata.is_empty(),
+    };
     *known = Some(row);
-    Ok(changed)
+    Ok(matters)
 }

@@ -58,6 +58,15 @@ pub enum Sale {
     Session,
 }
 
+/// How far a sweep over all purchases has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// The last key that was marked.
+    pub after: String,
+    /// It was ordered again meanwhile, and starts over once it is through.
+    pub again: bool,
+}
+
 /// A price or product as the catalogue events showed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatalogueRow {
@@ -99,6 +108,8 @@ struct Entry<T> {
 pub struct WorkingSet {
     log: Arc<dyn EventLog>,
     purchases: BTreeMap<PurchaseId, Entry<Purchase>>,
+    /// Purchases to be looked at although nothing was learned about them.
+    touched: BTreeSet<PurchaseId>,
     nodes: BTreeMap<String, Entry<Node>>,
     catalogue: HashMap<String, Entry<Option<CatalogueRow>>>,
     extra: Vec<StateWrite>,
@@ -107,7 +118,14 @@ pub struct WorkingSet {
 impl WorkingSet {
     /// An empty set over `log`.
     pub fn new(log: Arc<dyn EventLog>) -> Self {
-        Self { log, purchases: BTreeMap::new(), nodes: BTreeMap::new(), catalogue: HashMap::new(), extra: Vec::new() }
+        Self {
+            log,
+            purchases: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            nodes: BTreeMap::new(),
+            catalogue: HashMap::new(),
+            extra: Vec::new(),
+        }
     }
 
     /// Whether the purchase exists.
@@ -141,8 +159,21 @@ impl WorkingSet {
 
     /// The purchases that were changed since they were read.
     pub fn changed_purchases(&self) -> Vec<PurchaseId> {
-        let changed = self.purchases.iter().filter(|(_, entry)| entry.read != entry.now);
+        let changed =
+            self.purchases.iter().filter(|(id, entry)| entry.read != entry.now && !self.touched.contains(*id));
         changed.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Has the purchase looked at soon, although nothing was learned about it.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn touch(&mut self, id: &PurchaseId, now: Timestamp) -> Result<(), StoreError> {
+        self.load_purchase(id).await?;
+        self.touched.insert(id.clone());
+        self.set_due(id, Some(now));
+        Ok(())
     }
 
     /// Sets when the purchase wants attention next.
@@ -187,14 +218,13 @@ impl WorkingSet {
     /// # Errors
     ///
     /// See [`StoreError`].
-    pub async fn catalogue_for(&mut self, purchase: &PurchaseId) -> Result<Catalogue, StoreError> {
-        let wanted = desired::prices(self.purchase(purchase).await?);
+    pub async fn catalogue_of(&mut self, purchase: &Purchase) -> Result<Catalogue, StoreError> {
         let mut catalogue = Catalogue::default();
-        for (price, product) in wanted {
-            let row = self.catalogue_row(&purchase.scope, price.as_str()).await?.clone();
+        for (price, product) in desired::prices(purchase) {
+            let row = self.catalogue_row(&purchase.id.scope, price.as_str()).await?.clone();
             let product = product.or_else(|| row.as_ref().and_then(|row| row.product.clone()));
             if let Some(product) = &product
-                && let Some(found) = self.catalogue_row(&purchase.scope, product.as_str()).await?
+                && let Some(found) = self.catalogue_row(&purchase.id.scope, product.as_str()).await?
             {
                 catalogue.products.insert(product.clone(), found.metadata.clone());
             }

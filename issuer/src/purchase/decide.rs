@@ -44,6 +44,8 @@ pub enum Answer {
     },
     /// The change was made.
     Changed,
+    /// An earlier create had made nothing, and nothing is owed any more.
+    NothingMade,
     /// It was not done.
     NotDone {
         /// Which answer it was.
@@ -89,7 +91,7 @@ fn opened(unit: &Unit, desired: &Desired) -> Option<Event> {
 
 /// A license that metadata or a person named meets the unit.
 fn adopted(unit: &Unit, desired: &Desired, quantity: u64) -> Option<Event> {
-    if unit.create_in_doubt() || !desired.number_owed {
+    if unit.create_in_doubt().is_some() || !desired.number_owed {
         return None;
     }
     let attached = unit.attached.as_ref().map(|named| (named.provider.clone(), named.provider_id.clone(), "operator"));
@@ -149,7 +151,12 @@ fn met(unit: &Unit, desired: &Desired) -> Option<Event> {
 
 /// Whether the license is confirmed to be as good as what is paid.
 pub fn is_met(license: &License, desired: &Desired) -> bool {
-    let works = matches!(license.standing, Standing::Active | Standing::Suspended(SuspendReason::Lapsed));
+    let works = match license.standing {
+        Standing::Active => true,
+        // Stopped because it was over: as good as it can be, until it is extended.
+        Standing::Suspended(SuspendReason::Lapsed) => license.lapsed_at == license.terms.expires_at,
+        Standing::Suspended(_) | Standing::Revoked(_) => false,
+    };
     desired.paid_until.is_owed()
         && desired.number_owed
         && desired.standing == Standing::Active
@@ -176,20 +183,34 @@ pub fn answered(purchase: &Purchase, request: &Request, answer: Answer, now: Tim
     match answer {
         Answer::Made { provider_id, key, found, surplus } => made(request, provider_id, key, found, surplus),
         Answer::Changed => changed(purchase, request),
+        Answer::NothingMade => {
+            let reason = "no license was made, and none is owed any more".to_owned();
+            vec![not_done(request, NotDone::Unavailable, reason, Some(now), true)]
+        }
         Answer::NotDone { answer, reason, retry_after, nothing_found } => {
             let next_attempt_at = next_attempt(purchase, request, answer, retry_after, now);
-            vec![Event::LicenseNotDone(LicenseNotDone {
-                unit: request.unit.clone(),
-                license: request.license,
-                attempt: request.attempt,
-                action: request.action,
-                answer,
-                reason,
-                next_attempt_at,
-                nothing_found,
-            })]
+            vec![not_done(request, answer, reason, next_attempt_at, nothing_found)]
         }
     }
+}
+
+fn not_done(
+    request: &Request,
+    answer: NotDone,
+    reason: String,
+    next_attempt_at: Option<Timestamp>,
+    nothing_found: bool,
+) -> Event {
+    Event::LicenseNotDone(LicenseNotDone {
+        unit: request.unit.clone(),
+        license: request.license,
+        attempt: request.attempt,
+        action: request.action,
+        answer,
+        reason,
+        next_attempt_at,
+        nothing_found,
+    })
 }
 
 fn made(
@@ -275,7 +296,8 @@ fn terms_set(purchase: &Purchase, request: &Request) -> Vec<Event> {
     events
 }
 
-/// When to try again: never after a refusal, by the table otherwise; a lost answer only for so long.
+/// When to try again. After a refusal only where the answer named a time. Otherwise by the table; while an outcome is not
+/// known not before the engine has settled, and only for so long.
 fn next_attempt(
     purchase: &Purchase,
     request: &Request,
@@ -284,20 +306,25 @@ fn next_attempt(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let unit = purchase.unit(&request.unit.item, request.unit.number);
-    let before = unit.and_then(|unit| unit.not_done.get(&request.action));
-    let in_a_row = before.map_or(0, |before| before.in_a_row);
+    let in_a_row =
+        unit.and_then(|unit| unit.answered(request.generation, request.action)).map_or(0, |before| before.in_a_row);
+    let after = |wait: Duration| now.saturating_add(wait).unwrap_or(Timestamp::MAX);
     match answer {
-        NotDone::Refused => return None,
+        NotDone::Refused => retry_after.map(after),
+        NotDone::Unavailable => {
+            let asked = retry_after.unwrap_or_default().min(DELAYS[DELAYS.len() - 1]);
+            Some(after(delay(in_a_row).max(asked)))
+        }
         NotDone::Indeterminate => {
-            let since = before.and_then(|before| before.in_doubt_since).unwrap_or(now);
-            if now.duration_since(since) >= LOOK_UPS_END_AFTER {
+            let doubts = unit.map_or(&[][..], |unit| &unit.doubts);
+            let doubt = doubts.iter().find(|doubt| doubt.asked.is_about(request.generation, request.action));
+            if doubt.is_some_and(|doubt| now.duration_since(doubt.since) >= LOOK_UPS_END_AFTER) {
                 return None;
             }
+            let settled = unit.and_then(|unit| unit.pending.as_ref()).map_or(now, |pending| pending.wait_until);
+            Some(after(delay(in_a_row)).max(settled))
         }
-        NotDone::Unavailable => {}
     }
-    let wait = delay(in_a_row).max(retry_after.unwrap_or_default().min(DELAYS[DELAYS.len() - 1]));
-    Some(now.saturating_add(wait).unwrap_or(Timestamp::MAX))
 }
 
 /// The waiting time after `in_a_row` earlier answers of the kind.

@@ -123,16 +123,16 @@ pub const CRYPTOLENS: &str = "cryptolens";
 /// Every unit of the purchase that is or was owed, by item and number, with the quantity of its item.
 pub fn units(purchase: &Purchase, context: &Context) -> Vec<(Desired, u64)> {
     let items = period::items(&purchase.knowledge, &context.settings.policy);
-    let first = items.iter().map(|item| name_of(purchase, item)).min();
+    let sold: Vec<_> = items
+        .iter()
+        .map(|item| (item, name_of(purchase, item), resolve(purchase, context, item)))
+        .filter(|(item, name, base)| is_sold(item, base) || is_licensed(purchase, name))
+        .collect();
+    let first = sold.iter().map(|(_, name, _)| name).min().cloned();
     let named = named_license(purchase);
     let mut units = Vec::new();
-    for item in &items {
-        let name = name_of(purchase, item);
+    for (item, name, base) in sold {
         let own = purchase.units.get(&name);
-        let base = resolve(purchase, context, item);
-        if item.metered && !base.as_ref().is_ok_and(|mapping| matches!(mapping.seats, Count::Fixed(_))) {
-            continue;
-        }
         let owed = base.as_ref().map_or(u32::from(item.quantity > 0), |mapping| mapping.units_for(item.quantity));
         let ever = base.as_ref().map_or(0, |mapping| mapping.units_for(item.quantity_max));
         let held =
@@ -145,6 +145,18 @@ pub fn units(purchase: &Purchase, context: &Context) -> Vec<(Desired, u64)> {
         }
     }
     units
+}
+
+/// Whether the item has periods at all: metered usage only with fixed seats, invoice items only where mapped explicitly.
+fn is_sold(item: &Item, base: &Result<Mapping, Unmapped>) -> bool {
+    let fixed_seats = base.as_ref().is_ok_and(|mapping| matches!(mapping.seats, Count::Fixed(_)));
+    let explicit = item.kind != ItemKind::Explicit || *base != Err(Unmapped::NoEntry);
+    (!item.metered || fixed_seats) && explicit
+}
+
+/// Whether some unit of the item ever had a license.
+fn is_licensed(purchase: &Purchase, name: &str) -> bool {
+    purchase.units.get(name).is_some_and(|units| units.values().any(|unit| !unit.licenses.is_empty()))
 }
 
 /// The item's first name: one that own events used already, else its own.
@@ -228,16 +240,19 @@ impl Facts<'_> {
             .filter(|unit| !unit.licenses.is_empty())
             .and_then(Unit::recorded_mapping)
             .filter(|recorded| price.is_none() || recorded.price.as_ref() == price);
-        let adopted = || {
+        let elsewhere = || {
             let license = unit.and_then(Unit::license).map(|(_, license)| license).filter(|license| license.adopted);
-            license.map(|license| &license.provider).or(self.named.as_ref().map(|(provider, ..)| provider))
+            let attached = unit.and_then(|unit| unit.attached.as_ref()).map(|attached| &attached.provider);
+            let named = self.named.as_ref().map(|(provider, ..)| provider);
+            license.map(|license| &license.provider).or(attached).or(named)
         };
-        match (recorded, base, adopted()) {
-            (Some(recorded), _, _) => Ok(recorded.clone()),
-            (None, Err(Unmapped::NoEntry), Some(provider)) => {
-                Ok(Mapping { grace: self.context.settings.policy.grace, ..fallback(provider) })
-            }
-            (None, base, _) => base.clone(),
+        match (recorded, base) {
+            (Some(recorded), _) => Ok(recorded.clone()),
+            (None, Err(unmapped)) => match elsewhere() {
+                Some(provider) => Ok(Mapping { grace: self.context.settings.policy.grace, ..fallback(provider) }),
+                None => Err(unmapped.clone()),
+            },
+            (None, Ok(mapping)) => Ok(mapping.clone()),
         }
     }
 

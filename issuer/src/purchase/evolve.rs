@@ -5,7 +5,7 @@ use keyledger_schemas::event::{
 };
 use keyledger_schemas::ids::{LicenseId, UnitId};
 
-use super::state::{Answered, Asked, Attached, License, Met, Purchase, Standing, Unit, Waived};
+use super::state::{Answered, Asked, Attached, Doubt, License, Met, Purchase, Standing, Unit, Waived};
 
 /// Folds one of the purchase's own events.
 #[must_use]
@@ -18,7 +18,7 @@ pub fn evolve(mut purchase: Purchase, event: &Event, at: jiff::Timestamp) -> Pur
         Event::ObligationWaived(data) => {
             purchase.unit_mut(&data.unit).waived = Some(Waived { through: data.through });
         }
-        Event::LicenseRequested(data) => requested(purchase.unit_mut(&data.unit), data),
+        Event::LicenseRequested(data) => requested(purchase.unit_mut(&data.unit), data, at),
         Event::LicenseNotDone(data) => not_done(purchase.unit_mut(&data.unit), data, at),
         Event::LicenseIssued(data) => issued(purchase.unit_mut(&data.unit), data),
         Event::LicenseAdopted(data) => adopted(purchase.unit_mut(&data.unit), data),
@@ -61,10 +61,13 @@ pub fn evolve(mut purchase: Purchase, event: &Event, at: jiff::Timestamp) -> Pur
         }
         Event::RetryRequested(data) => {
             let unit = purchase.unit_mut(&data.unit);
-            for answered in unit.not_done.values_mut() {
-                answered.next_attempt_at = Some(at);
+            for answered in &mut unit.not_done {
+                // Not before the engine has settled: an answer may still be on its way.
+                answered.next_attempt_at = Some(at.max(answered.asked.wait_until));
                 answered.in_a_row = 0;
-                answered.in_doubt_since = answered.in_doubt_since.map(|_| at);
+            }
+            for doubt in &mut unit.doubts {
+                doubt.since = at;
             }
         }
         Event::RevokeRequested(data) => purchase.unit_mut(&data.unit).revoked_by_person = true,
@@ -78,8 +81,12 @@ pub fn evolve(mut purchase: Purchase, event: &Event, at: jiff::Timestamp) -> Pur
     purchase
 }
 
-fn requested(unit: &mut Unit, data: &LicenseRequested) {
+fn requested(unit: &mut Unit, data: &LicenseRequested, at: jiff::Timestamp) {
     unit.attempts = unit.attempts.max(data.attempt);
+    // The one before was never answered: whoever made it died.
+    if let Some(lost) = unit.pending.take() {
+        doubt(unit, lost, at);
+    }
     unit.pending = Some(Asked {
         attempt: data.attempt,
         generation: data.generation,
@@ -92,26 +99,32 @@ fn requested(unit: &mut Unit, data: &LicenseRequested) {
 
 fn not_done(unit: &mut Unit, data: &LicenseNotDone, at: jiff::Timestamp) {
     let Some(asked) = unit.pending.take_if(|asked| asked.attempt == data.attempt) else { return };
-    let before = unit.not_done.remove(&asked.action);
-    let in_doubt_since = match data.answer {
-        NotDone::Indeterminate => before.as_ref().and_then(|before| before.in_doubt_since).or(Some(at)),
-        NotDone::Unavailable | NotDone::Refused if data.nothing_found => None,
-        // Nothing new was made, but an earlier call may still have made something.
-        NotDone::Unavailable | NotDone::Refused => before.as_ref().and_then(|before| before.in_doubt_since),
-    };
-    let answered = Answered {
+    if data.nothing_found {
+        unit.doubts.retain(|doubt| !doubt.asked.is_about(asked.generation, asked.action));
+    }
+    if data.answer == NotDone::Indeterminate {
+        doubt(unit, asked.clone(), at);
+    }
+    let before = unit.answered(asked.generation, asked.action).map_or(0, |before| before.in_a_row);
+    unit.not_done.retain(|answered| !answered.asked.is_about(asked.generation, asked.action));
+    unit.not_done.push(Answered {
+        asked,
         answer: data.answer,
         next_attempt_at: data.next_attempt_at,
-        in_a_row: before.map_or(0, |before| before.in_a_row).saturating_add(1),
-        in_doubt_since,
-        asked,
-    };
-    unit.not_done.insert(answered.asked.action, answered);
+        in_a_row: before.saturating_add(1),
+    });
+}
+
+/// Notes a call of unknown outcome; the first of its kind stays.
+fn doubt(unit: &mut Unit, asked: Asked, since: jiff::Timestamp) {
+    if !unit.doubts.iter().any(|known| known.asked.is_about(asked.generation, asked.action)) {
+        unit.doubts.push(Doubt { asked, since });
+    }
 }
 
 fn issued(unit: &mut Unit, data: &LicenseIssued) {
     let mapping = unit.pending.as_ref().map(|asked| asked.mapping.clone());
-    done(unit, Action::Create);
+    done(unit, data.generation, Action::Create);
     unit.licenses.insert(
         data.generation,
         License {
@@ -129,7 +142,7 @@ fn issued(unit: &mut Unit, data: &LicenseIssued) {
 }
 
 fn adopted(unit: &mut Unit, data: &LicenseAdopted) {
-    done(unit, Action::Create);
+    done(unit, data.generation, Action::Create);
     unit.attached = None;
     unit.licenses.insert(
         data.generation,
@@ -152,7 +165,7 @@ fn change(purchase: &mut Purchase, unit: &UnitId, license: LicenseId, change: im
     let unit = purchase.unit_mut(unit);
     let asked = unit.pending.take();
     if let Some(asked) = &asked {
-        done(unit, asked.action);
+        done(unit, asked.generation, asked.action);
     }
     if let Some(license) = find(unit, license) {
         change(license);
@@ -162,10 +175,18 @@ fn change(purchase: &mut Purchase, unit: &UnitId, license: LicenseId, change: im
     }
 }
 
-/// What was asked is done: its delays start over the next time.
-fn done(unit: &mut Unit, action: Action) {
+/// What was asked is done: delays start over, and what earlier calls of the kind did matters no more. Stopping and
+/// restarting are one kind: each says in absolute words whether the license works.
+fn done(unit: &mut Unit, generation: u32, action: Action) {
+    let kind = |action: Action| match action {
+        Action::Create => 0,
+        Action::SetTerms => 1,
+        Action::Suspend | Action::Reinstate | Action::Revoke => 2,
+    };
+    let same = |asked: &Asked| asked.generation == generation && kind(asked.action) == kind(action);
+    unit.not_done.retain(|answered| !same(&answered.asked));
+    unit.doubts.retain(|doubt| !same(&doubt.asked));
     unit.pending = None;
-    unit.not_done.remove(&action);
 }
 
 fn find(unit: &mut Unit, license: LicenseId) -> Option<&mut License> {

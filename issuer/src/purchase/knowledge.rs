@@ -27,6 +27,8 @@ pub struct Knowledge {
     pub item_periods: BTreeSet<ItemPeriod>,
     /// The latest trial end that a trialing snapshot showed, by item.
     pub trials: BTreeMap<SubscriptionItemId, Timestamp>,
+    /// Items that some snapshot or line showed as metered.
+    pub metered: BTreeSet<SubscriptionItemId>,
     /// The greatest quantity that a snapshot showed, by item; snapshots of a first payment that never came aside.
     pub quantities: BTreeMap<SubscriptionItemId, u64>,
     /// Invoices by id.
@@ -163,6 +165,9 @@ impl Knowledge {
         if !seen.status.is_unknown() {
             let began = !matches!(seen.status, SubscriptionStatus::Incomplete | SubscriptionStatus::IncompleteExpired);
             for item in &seen.items {
+                if item.metered {
+                    self.metered.insert(item.id.clone());
+                }
                 if began {
                     let greatest = self.quantities.entry(item.id.clone()).or_default();
                     *greatest = item.quantity.unwrap_or(1).max(*greatest);
@@ -182,6 +187,7 @@ impl Knowledge {
 
     fn learn_invoice(&mut self, seen: InvoiceSeen) {
         self.learn_customer(seen.customer.clone());
+        self.metered.extend(seen.lines.iter().filter(|line| line.metered).filter_map(|line| line.item.clone()));
         let Some(known) = self.invoices.get_mut(&seen.id) else {
             self.invoices.insert(seen.id.clone(), Invoice::first(seen));
             return;
@@ -254,7 +260,10 @@ impl Knowledge {
 
     /// The metadata of the purchase's first session.
     pub fn session_metadata(&self) -> Option<&Metadata> {
-        self.sessions.iter().min_by_key(|(id, session)| (session.settled_at, *id)).map(|(_, session)| &session.metadata)
+        self.sessions
+            .iter()
+            .min_by_key(|(id, session)| (session.settled_at.is_none(), session.settled_at, *id))
+            .map(|(_, session)| &session.metadata)
     }
 
     /// Whether an open dispute is known.

@@ -6,7 +6,7 @@ use keyledger_schemas::ids::{CustomerId, LicenseId, ProviderName, UnitId};
 use keyledger_schemas::mapping::Mapping;
 
 use super::desired::{self, Context, Desired, PaidUntil};
-use super::state::{Answered, License, Purchase, Standing, Unit};
+use super::state::{Answered, Asked, License, Purchase, Standing, Unit};
 
 /// A provider call that is outstanding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,11 +90,12 @@ pub fn next_due(purchase: &Purchase, context: &Context, now: Timestamp) -> Optio
     needs.min()
 }
 
-/// When the unit's working license reaches an expiry that was not recorded as lapsed yet.
+/// When the unit's license reaches an expiry that was not recorded as lapsed yet.
 pub fn lapse_at(unit: &Unit) -> Option<Timestamp> {
     let (_, license) = unit.license()?;
     let expires_at = license.terms.expires_at?;
-    (license.standing == Standing::Active && license.lapsed_at != Some(expires_at)).then_some(expires_at)
+    let runs = matches!(license.standing, Standing::Active | Standing::Suspended(SuspendReason::Lapsed));
+    (runs && license.lapsed_at != Some(expires_at)).then_some(expires_at)
 }
 
 /// What one unit needs.
@@ -107,7 +108,7 @@ pub fn need(unit: &Unit, desired: &Desired, quantity: u64, context: &Context, no
     }
     let mut earliest = None;
     for request in wanted(unit, desired, quantity, context, now) {
-        let answered = unit.not_done.get(&request.action).filter(|answered| is_same(answered, &request));
+        let answered = unit.answered(request.generation, request.action).filter(|answered| is_same(answered, &request));
         match answered.map(|answered| answered.next_attempt_at) {
             None => return Need::Call(Box::new(request)),
             Some(Some(at)) if at <= now => return Need::Call(Box::new(request)),
@@ -124,14 +125,14 @@ pub fn need(unit: &Unit, desired: &Desired, quantity: u64, context: &Context, no
 fn is_same(answered: &Answered, request: &Request) -> bool {
     let asked = &answered.asked;
     let unchanged = asked.terms == request.terms && asked.mapping == request.mapping;
-    asked.generation == request.generation && (unchanged || answered.answer != NotDone::Refused)
+    unchanged || answered.answer != NotDone::Refused
 }
 
 /// The calls that bring the unit to where it should be, delays aside, in the order to make them.
 fn wanted(unit: &Unit, desired: &Desired, quantity: u64, context: &Context, now: Timestamp) -> Vec<Request> {
     let ask = Ask { unit, desired, quantity };
-    if unit.create_in_doubt() {
-        return vec![ask.resolve_doubt()];
+    if let Some(asked) = unit.create_in_doubt() {
+        return vec![ask.resolve_doubt(asked)];
     }
     let replaced = replaced(unit).map(|(generation, old)| {
         ask.change(generation, old, Action::Revoke, Some(Because::Revoked(RevokeReason::Replaced)))
@@ -158,14 +159,11 @@ struct Ask<'a> {
 
 impl Ask<'_> {
     /// Finds out what became of a create whose answer was lost; makes the license if it is still owed.
-    fn resolve_doubt(&self) -> Request {
-        let answered = self.unit.not_done.get(&Action::Create).map(|answered| &answered.asked);
-        let asked = self.unit.pending.as_ref().filter(|asked| asked.action == Action::Create).or(answered);
-        let Some(asked) = asked else { unreachable!("a create is in doubt only after it was asked") };
-        let still_owed = self.desired.terms(self.quantity).filter(|_| self.is_creatable());
+    fn resolve_doubt(&self, asked: &Asked) -> Request {
+        let same = self.desired.mapping.as_ref().is_ok_and(|mapping| mapping.same_license(&asked.mapping));
+        let still_owed = self.desired.terms(self.quantity).filter(|_| same && self.is_creatable());
         Request {
-            may_create: still_owed.is_some()
-                && self.desired.mapping.as_ref().is_ok_and(|m| m.same_license(&asked.mapping)),
+            may_create: still_owed.is_some(),
             terms: still_owed.unwrap_or_else(|| asked.terms.clone()),
             ..self.request(asked.generation, Action::Create, asked.mapping.clone(), asked.terms.clone())
         }
@@ -174,13 +172,16 @@ impl Ask<'_> {
     /// A unit without a license that stands.
     fn for_none(&self, context: &Context) -> Option<Request> {
         if !self.is_creatable() {
-            return None;
+            // Reinstating may have been done before its money went again.
+            let (generation, revoked) = self.unit.latest()?;
+            let doubtful = self.unit.in_doubt(generation, Action::Reinstate);
+            let because = Because::Revoked(RevokeReason::MoneyGone);
+            return doubtful.then(|| self.change(generation, revoked, Action::Revoke, Some(because)));
         }
         let mapping = self.desired.mapping.clone().ok()?;
         let terms = self.desired.terms(self.quantity)?;
         if let Some((generation, revoked)) = self.unit.latest() {
-            let reinstates = is_unmanaged(revoked, context)
-                || context.providers.get(&revoked.provider).is_some_and(|engine| engine.reinstates_revoked);
+            let reinstates = is_unmanaged(revoked, context) || reinstates(revoked, context);
             let same = revoked.adopted || revoked.mapping.as_ref().is_some_and(|old| old.same_license(&mapping));
             if reinstates && same {
                 return Some(self.change(generation, revoked, Action::Reinstate, None));
@@ -207,23 +208,31 @@ impl Ask<'_> {
         if moved {
             return self.is_creatable().then(|| self.request(generation + 1, Action::Create, mapping.clone(), terms));
         }
-        (terms != license.terms).then(|| self.change(generation, license, Action::SetTerms, None))
+        let differs = terms != license.terms || self.unit.in_doubt(generation, Action::SetTerms);
+        differs.then(|| self.change(generation, license, Action::SetTerms, None))
     }
 
     /// A license that works and should not, or should and does not.
     fn for_standing(&self, generation: u32, license: &License, context: &Context, now: Timestamp) -> Option<Request> {
         let lapsed = license.terms.expires_at.is_some_and(|at| at <= now) && must_block(license, context);
+        let doubt = |action| self.unit.in_doubt(generation, action);
+        let suspend =
+            |reason| Some(self.change(generation, license, Action::Suspend, Some(Because::Suspended(reason))));
+        let reinstate = || Some(self.change(generation, license, Action::Reinstate, None));
         match (self.desired.standing, license.standing) {
-            (Standing::Active, Standing::Active) if lapsed => {
-                let because = Because::Suspended(SuspendReason::Lapsed);
-                Some(self.change(generation, license, Action::Suspend, Some(because)))
+            (Standing::Active, Standing::Active) if lapsed => suspend(SuspendReason::Lapsed),
+            // It was to be stopped, and nobody knows whether it was.
+            (Standing::Active, Standing::Active) if doubt(Action::Suspend) => reinstate(),
+            (Standing::Active, Standing::Active) if doubt(Action::Revoke) => {
+                if is_unmanaged(license, context) || reinstates(license, context) {
+                    return reinstate();
+                }
+                let because = Because::Revoked(RevokeReason::MoneyGone);
+                Some(self.change(generation, license, Action::Revoke, Some(because)))
             }
-            (Standing::Active, Standing::Suspended(_)) if !lapsed => {
-                Some(self.change(generation, license, Action::Reinstate, None))
-            }
-            (Standing::Suspended(reason), Standing::Active) => {
-                Some(self.change(generation, license, Action::Suspend, Some(Because::Suspended(reason))))
-            }
+            (Standing::Active, Standing::Suspended(_)) if !lapsed => reinstate(),
+            (Standing::Suspended(reason), Standing::Active) => suspend(reason),
+            (Standing::Suspended(reason), Standing::Suspended(_)) if doubt(Action::Reinstate) => suspend(reason),
             _ => None,
         }
     }
@@ -279,6 +288,11 @@ impl Ask<'_> {
 /// Whether the engine leaves an expired license running.
 fn must_block(license: &License, context: &Context) -> bool {
     context.providers.get(&license.provider).is_some_and(|engine| !engine.enforces_expiry)
+}
+
+/// Whether the engine can bring a revoked license back.
+fn reinstates(license: &License, context: &Context) -> bool {
+    context.providers.get(&license.provider).is_some_and(|engine| engine.reinstates_revoked)
 }
 
 /// Whether the license is at an engine that is not configured: followed in place, without calls.

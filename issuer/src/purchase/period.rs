@@ -249,13 +249,15 @@ fn subscription_items(knowledge: &Knowledge, policy: &Policy, money: &MoneyBack<
     periods
         .into_iter()
         .map(|(name, periods)| {
-            let (price, quantity, metered) = sold(knowledge, &name, paid_lines.get(&name).map_or(&[], Vec::as_slice));
+            let (price, quantity, metered_now) =
+                sold(knowledge, &name, paid_lines.get(&name).map_or(&[], Vec::as_slice));
             let aliases = names.aliases(&name);
             let paid = paid_lines.get(&name).into_iter().flatten();
             let sold_lines = paid.filter(|(_, line)| !line.proration || line.amount_minor > 0);
             let sold_quantities = sold_lines.filter_map(|(_, line)| line.quantity);
             let seen = knowledge.quantities.get(name.as_str()).copied();
             let quantity_max = sold_quantities.chain(seen).fold(quantity, u64::max);
+            let metered = metered_now || knowledge.metered.contains(name.as_str());
             Item { aliases, kind: ItemKind::Subscription, price, quantity, quantity_max, metered, periods, name }
         })
         .collect()
@@ -273,7 +275,7 @@ fn sold(knowledge: &Knowledge, name: &str, paid: &[(&Invoice, &InvoiceLine)]) ->
         .filter(|(_, line)| !line.proration || line.amount_minor > 0)
         .max_by_key(|(invoice, line)| (!line.proration, line.period_end, invoice.created, &line.id));
     match latest {
-        Some((_, line)) => (line.price.clone(), line.quantity.unwrap_or(1), false),
+        Some((_, line)) => (line.price.clone(), line.quantity.unwrap_or(1), line.metered),
         None => (None, 1, false),
     }
 }

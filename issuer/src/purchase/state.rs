@@ -48,8 +48,10 @@ pub struct Unit {
     pub licenses: BTreeMap<u32, License>,
     /// A call whose outcome is not recorded.
     pub pending: Option<Asked>,
-    /// The last answers that were not *done*, by what was asked: one parked action does not hold up another.
-    pub not_done: BTreeMap<Action, Answered>,
+    /// The last answers that were not *done*, one for each license and action: a parked one does not hold up another.
+    pub not_done: Vec<Answered>,
+    /// Calls that may or may not have been done: lost answers, and requests whose caller died.
+    pub doubts: Vec<Doubt>,
     /// Calls so far.
     pub attempts: u32,
     /// Licenses beside its own that came to light.
@@ -144,8 +146,15 @@ pub struct Answered {
     pub next_attempt_at: Option<Timestamp>,
     /// How often in a row the provider did not do it.
     pub in_a_row: u32,
-    /// Since when its answers leave open whether a license was made.
-    pub in_doubt_since: Option<Timestamp>,
+}
+
+/// A call that may or may not have been done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    /// What was asked, the first time.
+    pub asked: Asked,
+    /// Since when it is not known.
+    pub since: Timestamp,
 }
 
 impl Purchase {
@@ -177,18 +186,35 @@ impl Unit {
         self.licenses.last_key_value().map(|(generation, license)| (*generation, license))
     }
 
-    /// The mapping last recorded for it.
+    /// The mapping last recorded with a license of it.
     pub fn recorded_mapping(&self) -> Option<&Mapping> {
-        let asked = self.pending.as_ref().or(self.not_done.get(&Action::Create).map(|answered| &answered.asked));
-        let licensed = self.latest().and_then(|(_, license)| license.mapping.as_ref());
-        licensed.or(asked.map(|asked| &asked.mapping))
+        self.latest().and_then(|(_, license)| license.mapping.as_ref())
     }
 
-    /// Whether an earlier create may have made a license that nobody has seen yet.
-    pub fn create_in_doubt(&self) -> bool {
-        let pending = self.pending.as_ref().is_some_and(|asked| asked.action == Action::Create);
-        let answered = self.not_done.get(&Action::Create).is_some_and(|answered| answered.in_doubt_since.is_some());
-        pending || answered
+    /// The last answer to `action` on the license of `generation`, if it was not *done*.
+    pub fn answered(&self, generation: u32, action: Action) -> Option<&Answered> {
+        self.not_done.iter().find(|answered| answered.asked.is_about(generation, action))
+    }
+
+    /// A call of `action` on the license of `generation` that may or may not have been done.
+    pub fn in_doubt(&self, generation: u32, action: Action) -> bool {
+        self.open_calls().any(|asked| asked.is_about(generation, action))
+    }
+
+    /// An earlier create that may have made a license nobody has seen yet.
+    pub fn create_in_doubt(&self) -> Option<&Asked> {
+        self.open_calls().find(|asked| asked.action == Action::Create)
+    }
+
+    fn open_calls(&self) -> impl Iterator<Item = &Asked> {
+        self.doubts.iter().map(|doubt| &doubt.asked).chain(&self.pending)
+    }
+}
+
+impl Asked {
+    /// Whether it asked for `action` on the license of `generation`.
+    pub fn is_about(&self, generation: u32, action: Action) -> bool {
+        self.generation == generation && self.action == action
     }
 }
 

@@ -233,6 +233,9 @@ pub struct InvoiceLine {
     pub period_end: Option<Timestamp>,
     /// An adjustment within a period, not a period of its own.
     pub proration: bool,
+    /// Usage is measured and billed afterward, where the payload says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub metered: bool,
     /// Whether it bills a subscription's item or stands alone.
     pub kind: LineKind,
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::price::price_of;
+use super::price::{is_metered, price_of};
 use crate::ids::{LineId, SubscriptionId};
 use crate::stripe::fact::{InvoiceLine, LineKind};
 use crate::stripe::value::{amount, count, first_id, id, numbered, time};
@@ -26,6 +26,7 @@ pub(super) fn read(line: &Value, index: usize) -> InvoiceLine {
         period_start: time(&line["period"]["start"]),
         period_end: time(&line["period"]["end"]),
         proration,
+        metered: is_metered(line),
     }
 }
 

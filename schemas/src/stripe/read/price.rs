@@ -17,3 +17,8 @@ pub(super) fn price_of(holder: &Value) -> Option<PriceRef> {
     let product: Option<ProductId> = first_id(&[&details["product"], &shown["product"], &plan["product"]]);
     Some(PriceRef { id, product, metadata: metadata(&shown["metadata"]) })
 }
+
+/// Whether the price that `holder` embeds, or its legacy plan, bills measured usage.
+pub(super) fn is_metered(holder: &Value) -> bool {
+    [&holder["price"]["recurring"], &holder["plan"]].iter().any(|terms| terms["usage_type"] == "metered")
+}

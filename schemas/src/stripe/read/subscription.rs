@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::event::Event;
 use super::previous::previous;
-use super::price::price_of;
+use super::price::{is_metered, price_of};
 use crate::ids::SubscriptionItemId;
 use crate::stripe::fact::{Fact, SubscriptionItem, SubscriptionSeen};
 use crate::stripe::value::{count, first_id, flag, id, list, metadata, time, word};
@@ -50,7 +50,7 @@ fn item(holder: &Value, subscription: &Value, lone_quantity: Option<u64>) -> Opt
     let price = price_of(holder);
     let own_id = if std::ptr::eq(holder, subscription) { None } else { id::<SubscriptionItemId>(holder) };
     let id = own_id.or_else(|| price.as_ref().map(|price| SubscriptionItemId::from(price.id.as_str())))?;
-    let metered = is_metered(&holder["price"]["recurring"]) || is_metered(&holder["plan"]);
+    let metered = is_metered(holder);
     Some(SubscriptionItem {
         id,
         price,
@@ -59,8 +59,4 @@ fn item(holder: &Value, subscription: &Value, lone_quantity: Option<u64>) -> Opt
         period_start: time(&holder["current_period_start"]).or_else(|| time(&subscription["current_period_start"])),
         period_end: time(&holder["current_period_end"]).or_else(|| time(&subscription["current_period_end"])),
     })
-}
-
-fn is_metered(terms: &Value) -> bool {
-    terms["usage_type"] == "metered"
 }

@@ -1,0 +1,216 @@
+//! Bringing one purchase to where nothing more can be done for it now.
+//!
+//! Safe at every await point. Before a call, `license.requested` stands in the log; after it, the outcome. A crash between
+//! the two leaves the request: once its `wait_until` has passed, the next worker treats the call as in doubt, and looks a
+//! license up before it makes one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyledger_engine::keys::DeploymentKeys;
+use keyledger_engine::seal;
+use keyledger_schemas::event::{Event, NotDone};
+use keyledger_schemas::ids::{EventId, PurchaseId};
+use tracing::warn;
+
+use crate::call::{self, CALLS_MAX, Gate, Outcome};
+use crate::desk::{Desk, Loaded, Saved, WorkError, decided_ids, outcome_id};
+use crate::provider::Provider;
+use crate::purchase::Purchase;
+use crate::purchase::decide::{Answer, answered, decide, requested};
+use crate::purchase::owed::{Request, next_due, owed};
+
+/// How many steps one purchase gets before others have their turn.
+const STEPS_MAX: usize = 64;
+
+/// How long an outcome is held while the log is away, before it must be looked up anew.
+const RECORD_FOR: Duration = Duration::from_secs(30);
+
+/// How long to wait before an outcome is offered to the log again.
+const RECORD_AGAIN: Duration = Duration::from_millis(200);
+
+/// When to ask again for an engine that is not configured: somebody may be about to.
+const UNCONFIGURED: Duration = Duration::from_hours(1);
+
+/// The kind whose id a license key is sealed under.
+const ISSUED: &str = "license.issued";
+
+/// Works on single purchases.
+#[derive(Clone)]
+pub struct Work {
+    /// Loads and records.
+    pub desk: Desk,
+    /// Seals license keys into events.
+    pub keys: Arc<DeploymentKeys>,
+    /// How long one call may take.
+    pub call_timeout: Duration,
+}
+
+impl Work {
+    /// The longest time between announcing a request and being certain that it has no more effect.
+    pub fn hold(&self, engine: &dyn Provider) -> Duration {
+        self.call_timeout * CALLS_MAX + engine.capabilities().settle
+    }
+
+    /// Brings one purchase to where nothing more can be done for it now.
+    ///
+    /// # Errors
+    ///
+    /// See [`WorkError`]; what was recorded until then stands.
+    pub async fn on(&self, id: &PurchaseId) -> Result<(), WorkError> {
+        for _ in 0..STEPS_MAX {
+            let loaded = self.desk.load(id).await?;
+            let now = self.desk.clock.now();
+            let events = decide(&loaded.purchase, &loaded.context, now);
+            if !events.is_empty() {
+                let cause = loaded.purchase.cause.clone();
+                let ids = decided_ids(&loaded.purchase, &events);
+                self.desk.save(loaded, events.into_iter().zip(ids).collect(), cause.as_ref()).await?;
+                continue;
+            }
+            match owed(&loaded.purchase, &loaded.context, now).into_iter().next() {
+                Some(request) => {
+                    if !self.request(loaded, &request, now).await? {
+                        return Ok(());
+                    }
+                }
+                None => return self.rest(loaded, now).await,
+            }
+        }
+        Ok(())
+    }
+
+    /// Announces a request, carries it out, and records the outcome. `false` when it was not sent after all.
+    async fn request(&self, loaded: Loaded, request: &Request, now: Timestamp) -> Result<bool, WorkError> {
+        let engine = self.desk.engines.get(&request.provider);
+        let hold = self.hold(&*engine);
+        if !self.desk.fence.outlives(now, hold) && !self.desk.fence.renew(&self.desk.log, now, true).await? {
+            return Err(WorkError::Fenced);
+        }
+        let wait_until = now.saturating_add(hold).unwrap_or(Timestamp::MAX);
+        let ours = license_is_ours(&loaded.purchase, request);
+        let announced = requested(request, wait_until);
+        let cause = loaded.purchase.cause.clone();
+        let Some(request_id) = decided_ids(&loaded.purchase, std::slice::from_ref(&announced)).pop() else {
+            return Ok(false);
+        };
+        let saved = self.desk.save(loaded, vec![(announced, request_id.clone())], cause.as_ref()).await?;
+        if saved == Saved::Again {
+            return Ok(true);
+        }
+        let outcome = if ours && !self.desk.engines.has(&request.provider) {
+            Outcome::Unconfigured
+        } else {
+            let gate = Gate { clock: self.desk.clock.clone(), until: wait_until, limit: self.call_timeout };
+            self.carry_out(&*engine, request, &gate).await
+        };
+        let Some(answer) = self.answer(request, &request_id, outcome) else { return Ok(false) };
+        self.record(request, &request_id, answer).await?;
+        Ok(true)
+    }
+
+    async fn carry_out(&self, engine: &dyn Provider, request: &Request, gate: &Gate) -> Outcome {
+        let outcome = call::carry_out(engine, request, gate).await;
+        let word = match &outcome {
+            Outcome::Made { found: true, .. } => "found",
+            Outcome::Made { found: false, .. } => "created",
+            Outcome::Changed => "changed",
+            Outcome::NothingMade => "nothing_made",
+            Outcome::NotSent | Outcome::Unconfigured => "not_sent",
+            Outcome::NotDone { error, .. } => {
+                let (answer, reason, _) = call::not_done(error);
+                warn!(unit.id = %request.unit, provider.name = %request.provider, attempt = request.attempt, reason,
+                    "provider did not do it: {answer:?}");
+                match answer {
+                    NotDone::Refused => "rejected",
+                    NotDone::Unavailable => "retry",
+                    NotDone::Indeterminate => "unknown",
+                }
+            }
+        };
+        let name = request.provider.as_str().to_owned();
+        metrics::counter!("keyledger_issue_attempts_total", "provider" => name, "outcome" => word).increment(1);
+        outcome
+    }
+
+    /// What an outcome is recorded as. `None` when nothing was sent: the request stands, and is made anew in its time.
+    fn answer(&self, request: &Request, request_id: &EventId, outcome: Outcome) -> Option<Answer> {
+        Some(match outcome {
+            Outcome::Made { held, found, surplus } => {
+                let issued = outcome_id(request_id, ISSUED, &request.unit.to_string());
+                let key = held.key.as_ref().map(|key| seal::seal(&self.keys, &issued, key));
+                Answer::Made { provider_id: held.provider_id, key, found, surplus }
+            }
+            Outcome::Changed => Answer::Changed,
+            Outcome::NothingMade => Answer::NothingMade,
+            Outcome::NotDone { error, nothing_found } => {
+                let (answer, reason, retry_after) = call::not_done(&error);
+                Answer::NotDone { answer, reason, retry_after, nothing_found }
+            }
+            // Our own refusal is asked again by itself: the engine may be configured by then.
+            Outcome::Unconfigured => Answer::NotDone {
+                answer: NotDone::Refused,
+                reason: format!("provider `{}` is not configured", request.provider),
+                retry_after: Some(UNCONFIGURED),
+                nothing_found: false,
+            },
+            Outcome::NotSent => return None,
+        })
+    }
+
+    /// Records an outcome, whatever happened to the purchase meanwhile: it is always appended. A log that is away for a
+    /// moment is waited for, since what was answered may not be answered again.
+    async fn record(&self, request: &Request, request_id: &EventId, answer: Answer) -> Result<(), WorkError> {
+        let tries = RECORD_FOR.as_millis() / RECORD_AGAIN.as_millis();
+        let mut failed = 0;
+        loop {
+            match self.try_record(request, request_id, answer.clone()).await {
+                Ok(Saved::Done) => return Ok(()),
+                Ok(Saved::Again) => {}
+                Err(error) if error.is_passing() && failed < tries => {
+                    failed += 1;
+                    tokio::time::sleep(RECORD_AGAIN).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn try_record(&self, request: &Request, request_id: &EventId, answer: Answer) -> Result<Saved, WorkError> {
+        let loaded = self.desk.load(&request.unit.purchase).await?;
+        let events: Vec<_> = answered(&loaded.purchase, request, answer, self.desk.clock.now())
+            .into_iter()
+            .map(|event| {
+                let subject = match &event {
+                    Event::LicenseSurplusFound(surplus) => format!("{}\n{}", request.unit, surplus.provider_id),
+                    _ => request.unit.to_string(),
+                };
+                let id = outcome_id(request_id, event.kind(), &subject);
+                (event, id)
+            })
+            .collect();
+        // An append that went through although its answer was lost.
+        if let Some((_, id)) = events.first()
+            && self.desk.log.find(id).await?.is_some()
+        {
+            return Ok(Saved::Done);
+        }
+        self.desk.save(loaded, events, Some(request_id)).await
+    }
+
+    /// Nothing can be done now: notes when that changes.
+    async fn rest(&self, loaded: Loaded, now: Timestamp) -> Result<(), WorkError> {
+        if next_due(&loaded.purchase, &loaded.context, now) != loaded.due_at {
+            self.desk.save(loaded, Vec::new(), None).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the license that is asked about is one we made, or are about to make.
+fn license_is_ours(purchase: &Purchase, request: &Request) -> bool {
+    let unit = purchase.unit(&request.unit.item, request.unit.number);
+    let license = unit.and_then(|unit| unit.licenses.get(&request.generation));
+    license.is_none_or(|license| !license.adopted)
+}
