@@ -1,0 +1,547 @@
+//! What can be written on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use keyledger_schemas::ids::{Mode, SourceName};
+
+/// Turns verified Stripe webhooks into license keys, and shows who was charged and has no key.
+#[derive(Debug, Parser)]
+#[command(
+    name = "keyledger",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_help = "Examples:
+  keyledger demo                                    see it work, without a Stripe account
+  keyledger init && keyledger doctor                set up this folder, and check it
+  STRIPE_WEBHOOK_SECRET=whsec_… keyledger           run everything, keeping data in ./data
+  keyledger cases                                   who was charged and has no key
+  keyledger search ana@example.com                  find a customer by anything they wrote
+
+Exit codes: 0 fine, 1 failed, 2 wrong use, 3 ran and found something, 4 not reachable."
+)]
+pub struct Arguments {
+    /// The arguments that all verbs share.
+    #[command(flatten)]
+    pub shared: Shared,
+    /// What to do. Without a verb: `up`.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// Arguments that all verbs share.
+#[derive(Clone, Debug, Args)]
+pub struct Shared {
+    /// The settings file [default: keyledger.toml, if it is there].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON instead of tables: one object, or one on each line.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print data and errors alone.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Print without colors. The variable `NO_COLOR` does the same.
+    #[arg(long, global = true)]
+    pub no_color: bool,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run everything in this process (what `keyledger` alone does).
+    #[command(after_help = "Prints one line of JSON on stdout once it is ready, and words on stderr:
+  {\"ready\": true, \"ingest\": \"http://127.0.0.1:8080\", \"api\": \"http://127.0.0.1:8081\"}
+
+Examples:
+  keyledger up
+  keyledger up --config /etc/keyledger.toml
+  keyledger up --without issuer                     take webhooks and show cases, but issue nothing
+  stripe listen --forward-to localhost:8080/webhooks/stripe")]
+    Up(Up),
+    /// Show it at work: a service on a fresh folder, fed with made-up Stripe events.
+    #[command(after_help = "Nothing is left behind, and nothing leaves this machine.
+
+Examples:
+  keyledger demo                                    stays up until Ctrl-C
+  keyledger demo --exit                             leaves when all is shown")]
+    Demo(Demo),
+    /// Write a commented settings file, and make the deployment's keys and API token.
+    #[command(after_help = "Never overwrites anything. Back up the keys together with the log.
+
+Examples:
+  keyledger init
+  keyledger init --config /etc/keyledger.toml")]
+    Init(Init),
+    /// Check everything, one line each, and say how to mend it.
+    #[command(after_help = "Exits with 3 if something is wrong.
+
+Example:
+  keyledger doctor")]
+    Doctor,
+    /// What a person must look at; above all, who was charged and has no key.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:
+  keyledger cases                                   those that are open
+  keyledger cases --kind no_key --json
+  keyledger cases retry kl_cas_…                    try again at once
+  keyledger cases waive kl_cas_… --reason \"refunded by bank transfer\"
+  keyledger cases attach kl_cas_… --provider cryptolens --provider-id 88121 --reason \"made by hand\""
+    )]
+    Cases(Cases),
+    /// Customers with what they bought.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:
+  keyledger customers
+  keyledger customers show cus_…
+  keyledger customers --mode test --json"
+    )]
+    Customers(Listing),
+    /// Subscriptions with what they are paid until.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:
+  keyledger subscriptions
+  keyledger subscriptions show sub_…
+  keyledger subscriptions show sub_… --at 2026-03-01T00:00:00Z"
+    )]
+    Subscriptions(Listing),
+    /// Licenses and their state; license files.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:
+  keyledger licenses --customer cus_…
+  keyledger licenses show 0190c1d0-…
+  keyledger licenses revoke 0190c1d0-… --reason \"shared in public\"
+  keyledger licenses file 0190c1d0-… > ana.license  a signed file for use without internet
+  keyledger licenses verify ana.license             whether it is genuine and still valid"
+    )]
+    Licenses(Licenses),
+    /// The log itself.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:
+  keyledger events --follow
+  keyledger events --type stripe.invoice.paid --limit 20
+  keyledger events show evt_…                       with the bytes as Stripe sent them
+  keyledger events verify                           read all of it and check the hash chain"
+    )]
+    Events(Events),
+    /// Prices that were seen, and what each one means; those that sell nothing yet.
+    #[command(after_help = "Exits with 3 if a price sells nothing yet.
+
+Example:
+  keyledger catalog")]
+    Catalog,
+    /// Find anything by id, address, key, or a query.
+    #[command(after_help = "Examples:
+  keyledger search ana@example.com
+  keyledger search sub_1MowQV…
+  keyledger search 9F4C                             the last four of a key
+  keyledger search 'is:no-key amount>=50 created:-7d'")]
+    Search(Search),
+    /// Rebuild the views from the log into a side copy, compare, and switch.
+    #[command(after_help = "Replaying never issues, mails or calls out.
+
+Examples:
+  keyledger replay
+  keyledger replay --to 1000 --into /tmp/views.db   the views as they were at position 1000, beside the live ones")]
+    Replay(Replay),
+    /// Prove the promise: the issuer's books against the views, and the hash chain.
+    #[command(after_help = "Exits with 3 and lists each difference, if there is one.
+
+Example:
+  keyledger check")]
+    Check,
+    /// JSON Schemas of keyledger's own events.
+    #[command(after_help = "Examples:
+  keyledger schemas                                 all, one on each line
+  keyledger schemas license.issued
+  keyledger schemas --export ./schemas              one file for each")]
+    Schemas(Schemas),
+    /// Parts to try things with.
+    #[command(after_help = "Example:
+  keyledger sandbox stub --listen 127.0.0.1:8090")]
+    Sandbox(Sandbox),
+}
+
+impl Default for Verb {
+    fn default() -> Self {
+        Self::Up(Up::default())
+    }
+}
+
+/// `up`
+#[derive(Debug, Default, Args)]
+pub struct Up {
+    /// Leave a role out, for maintenance. The views stay right.
+    #[arg(long, value_name = "ROLE")]
+    pub without: Vec<Role>,
+}
+
+/// A role that can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Nothing is issued; cases open and age.
+    Issuer,
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Leave when all is shown.
+    #[arg(long)]
+    pub exit: bool,
+    /// The Stripe API version that the events are written in.
+    #[arg(long, default_value = "2026-07-29.dahlia", value_parser = ["2026-07-29.dahlia", "2024-06-20"])]
+    pub api_version: String,
+}
+
+/// `init`
+#[derive(Debug, Args)]
+pub struct Init {}
+
+/// What is read.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Scope {
+    /// Live or test mode.
+    #[arg(long, default_value = "live", value_name = "live|test")]
+    pub mode: Mode,
+    /// One source alone.
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<SourceName>,
+    /// As things stood, or will stand, at this time, e.g. 2026-03-01T00:00:00Z [default: now].
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<Timestamp>,
+}
+
+/// How much is listed.
+#[derive(Clone, Debug, Args)]
+pub struct Page {
+    /// At most so many.
+    #[arg(long, default_value_t = 50)]
+    pub limit: usize,
+    /// All of them.
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `cases`
+#[derive(Debug, Args)]
+pub struct Cases {
+    /// What to do with one case. Without it: list them.
+    #[command(subcommand)]
+    pub verb: Option<CaseVerb>,
+    /// What is read.
+    #[command(flatten)]
+    pub scope: Scope,
+    /// How much.
+    #[command(flatten)]
+    pub page: Page,
+    /// Of this kind alone, e.g. `no_key`.
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// Open or closed ones.
+    #[arg(long, default_value = "open", value_parser = ["open", "closed", "waived", "all"])]
+    pub status: String,
+}
+
+/// What can be done with a case.
+#[derive(Debug, Subcommand)]
+pub enum CaseVerb {
+    /// Try again at once.
+    #[command(after_help = "Example:\n  keyledger cases retry kl_cas_…")]
+    Retry(OneCase),
+    /// Close it without a license, with a name and a reason.
+    #[command(after_help = "Example:\n  keyledger cases waive kl_cas_… --reason \"refunded by bank transfer\"")]
+    Waive(Waive),
+    /// Name the license that meets it.
+    #[command(after_help = "Example:
+  keyledger cases attach kl_cas_… --provider cryptolens --provider-id 88121 --reason \"made by hand\"")]
+    Attach(Attach),
+}
+
+/// One case, and who acts.
+#[derive(Debug, Args)]
+pub struct OneCase {
+    /// The case, as `keyledger cases` shows it.
+    pub case: String,
+    /// Who does it [default: $USER].
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+}
+
+/// `cases waive`
+#[derive(Debug, Args)]
+pub struct Waive {
+    /// Which, and who.
+    #[command(flatten)]
+    pub one: OneCase,
+    /// Why.
+    #[arg(long)]
+    pub reason: String,
+}
+
+/// `cases attach`
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// Which, and who.
+    #[command(flatten)]
+    pub one: OneCase,
+    /// The license engine that holds it.
+    #[arg(long)]
+    pub provider: String,
+    /// The engine's own id of the license.
+    #[arg(long)]
+    pub provider_id: String,
+    /// Why.
+    #[arg(long)]
+    pub reason: String,
+}
+
+/// `customers`, `subscriptions`
+#[derive(Debug, Args)]
+pub struct Listing {
+    /// One alone. Without it: list them.
+    #[command(subcommand)]
+    pub verb: Option<ShowVerb>,
+    /// What is read.
+    #[command(flatten)]
+    pub scope: Scope,
+    /// How much.
+    #[command(flatten)]
+    pub page: Page,
+}
+
+/// Looking at one thing.
+#[derive(Debug, Subcommand)]
+pub enum ShowVerb {
+    /// Everything about one.
+    #[command(after_help = "Example:\n  keyledger customers show cus_…\n  keyledger subscriptions show sub_…")]
+    Show(Show),
+}
+
+/// `show`
+#[derive(Debug, Args)]
+pub struct Show {
+    /// Its id.
+    pub id: String,
+    /// What is read.
+    #[command(flatten)]
+    pub scope: Scope,
+}
+
+/// `licenses`
+#[derive(Debug, Args)]
+pub struct Licenses {
+    /// What to do with one license. Without it: list them.
+    #[command(subcommand)]
+    pub verb: Option<LicenseVerb>,
+    /// What is read.
+    #[command(flatten)]
+    pub scope: Scope,
+    /// How much.
+    #[command(flatten)]
+    pub page: Page,
+    /// Of this subscription.
+    #[arg(long, value_name = "SUB")]
+    pub subscription: Option<String>,
+    /// Of this customer.
+    #[arg(long, value_name = "CUS")]
+    pub customer: Option<String>,
+    /// Of the customers with this address.
+    #[arg(long)]
+    pub email: Option<String>,
+}
+
+/// What can be done with a license.
+#[derive(Debug, Subcommand)]
+pub enum LicenseVerb {
+    /// Everything about one.
+    #[command(after_help = "Example:\n  keyledger licenses show 0190c1d0-… --reveal")]
+    Show(ShowLicense),
+    /// Stop one for good. Only a person's revoke is final: no payment brings it back.
+    #[command(after_help = "Example:\n  keyledger licenses revoke 0190c1d0-… --reason \"shared in public\"")]
+    Revoke(Revoke),
+    /// Write the signed license file, which proves the license without internet.
+    #[command(after_help = "Example:\n  keyledger licenses file 0190c1d0-… > ana.license")]
+    File(LicenseFile),
+    /// Whether a license file is genuine and still valid. Exits with 3 if it is not.
+    #[command(after_help = "Examples:
+  keyledger licenses verify ana.license
+  keyledger licenses verify ana.license --public-key license-signing.pub.pem")]
+    Verify(VerifyLicense),
+}
+
+/// `licenses show`
+#[derive(Debug, Args)]
+pub struct ShowLicense {
+    /// Which.
+    pub id: String,
+    /// What is read.
+    #[command(flatten)]
+    pub scope: Scope,
+    /// Show the key. That is written into the log.
+    #[arg(long)]
+    pub reveal: bool,
+    /// Who reveals it [default: $USER].
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+}
+
+/// `licenses revoke`
+#[derive(Debug, Args)]
+pub struct Revoke {
+    /// Which.
+    pub id: String,
+    /// Its mode.
+    #[command(flatten)]
+    pub scope: Scope,
+    /// Why.
+    #[arg(long)]
+    pub reason: String,
+    /// Who does it [default: $USER].
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+}
+
+/// `licenses file`
+#[derive(Debug, Args)]
+pub struct LicenseFile {
+    /// Which.
+    pub id: String,
+    /// Its mode.
+    #[command(flatten)]
+    pub scope: Scope,
+}
+
+/// `licenses verify`
+#[derive(Debug, Args)]
+pub struct VerifyLicense {
+    /// The file; `-` reads stdin.
+    pub file: PathBuf,
+    /// The public key that must have signed it, as PEM [default: this deployment's].
+    #[arg(long, value_name = "FILE")]
+    pub public_key: Option<PathBuf>,
+    /// Judge it at this time [default: now].
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<Timestamp>,
+}
+
+/// `events`
+#[derive(Debug, Args)]
+pub struct Events {
+    /// What to do. Without it: list them.
+    #[command(subcommand)]
+    pub verb: Option<EventVerb>,
+    /// Those after this position.
+    #[arg(long, default_value_t = 0, value_name = "POSITION")]
+    pub after: u64,
+    /// At most so many [default: 50, with --follow no end].
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// Of this type alone; a type that ends in `.` or `*` means all that begin so.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// Of this stream alone.
+    #[arg(long)]
+    pub stream: Option<String>,
+    /// Go on with new ones as they come, until Ctrl-C.
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
+/// What can be done with the log.
+#[derive(Debug, Subcommand)]
+pub enum EventVerb {
+    /// One event, with its data.
+    #[command(after_help = "Examples:
+  keyledger events show 17                          by position
+  keyledger events show evt_1MowQV…                 every rendering of that Stripe event
+  keyledger events show 17 --raw                    the stored bytes alone")]
+    Show(ShowEvent),
+    /// Read the whole log and check positions, versions, content and chain. Exits with 3 at the first fault.
+    #[command(after_help = "Example:\n  keyledger events verify")]
+    Verify,
+}
+
+/// `events show`
+#[derive(Debug, Args)]
+pub struct ShowEvent {
+    /// A position, an event id, or the `evt_…` of a Stripe event.
+    pub id: String,
+    /// The stored bytes alone.
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// `search`
+#[derive(Debug, Args)]
+pub struct Search {
+    /// What to look for.
+    #[arg(required = true, num_args = 1.., value_name = "QUERY")]
+    pub query: Vec<String>,
+    /// What is read.
+    #[command(flatten)]
+    pub scope: Scope,
+}
+
+/// `replay`
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// Stop at this position. Only with --into.
+    #[arg(long, value_name = "POSITION", requires = "into")]
+    pub to: Option<u64>,
+    /// Leave the copy here and do not switch.
+    #[arg(long, value_name = "FILE")]
+    pub into: Option<PathBuf>,
+}
+
+/// `schemas`
+#[derive(Debug, Args)]
+pub struct Schemas {
+    /// One event type alone, e.g. license.issued.
+    #[arg(value_name = "TYPE", conflicts_with = "export")]
+    pub kind: Option<String>,
+    /// Write one file for each type into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub export: Option<PathBuf>,
+}
+
+/// `sandbox`
+#[derive(Debug, Args)]
+pub struct Sandbox {
+    /// What to run.
+    #[command(subcommand)]
+    pub verb: SandboxVerb,
+}
+
+/// What the sandbox has.
+#[derive(Debug, Subcommand)]
+pub enum SandboxVerb {
+    /// A scripted license engine with its own disk, which misbehaves on demand.
+    #[command(
+        after_help = "Prints one line of JSON on stdout once it is ready: {\"ready\": true, \"url\": \"http://…\"}
+
+Examples:
+  keyledger sandbox stub --listen 127.0.0.1:8090 --data ./stub
+  curl -X PUT localhost:8090/control/faults -d '{\"script\": [{\"operation\": \"create\", \"count\": 1, \"fault\": {\"kind\": \"commit_then_hang\"}}]}'"
+    )]
+    Stub(Stub),
+}
+
+/// `sandbox stub`
+#[derive(Debug, Args)]
+pub struct Stub {
+    /// Where to listen. Port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    pub listen: SocketAddr,
+    /// Where to keep what it made.
+    #[arg(long, default_value = "./stub", value_name = "FOLDER")]
+    pub data: PathBuf,
+}

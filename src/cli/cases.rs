@@ -1,0 +1,83 @@
+//! `keyledger cases`: the queue and its three repairs.
+
+use keyledger_console::access::Caller;
+use keyledger_console::api::{Api, Attach, Retry, View, Waive};
+use keyledger_console::model::Repaired;
+use keyledger_console::problem::Problem;
+use keyledger_projector::read::{CaseFilter, PageRequest};
+use keyledger_schemas::ids::Mode;
+
+use super::args::{CaseVerb, Cases, OneCase};
+use super::read::{self, CASES};
+use super::{Context, open};
+use crate::output::Exit;
+
+/// Lists cases, or repairs one.
+///
+/// # Errors
+///
+/// When there is no such case, or the log or the views cannot be reached.
+pub async fn run(context: &Context, cases: Cases) -> anyhow::Result<Exit> {
+    match cases.verb {
+        None => list(context, &cases).await,
+        Some(CaseVerb::Retry(one)) => {
+            let repair = async |api: &Api, view: &View, caller: &Caller| {
+                api.retry(view, &one.case, &Retry { name: None }, Some(&caller.request), caller).await
+            };
+            self::repair(context, &one, "It will be tried again at once.", repair).await
+        }
+        Some(CaseVerb::Waive(waive)) => {
+            let repair = async |api: &Api, view: &View, caller: &Caller| {
+                let request = Waive { name: caller.name.clone(), reason: waive.reason.clone() };
+                api.waive(view, &waive.one.case, &request, None, caller).await
+            };
+            self::repair(context, &waive.one, "Waived. New money opens it again.", repair).await
+        }
+        Some(CaseVerb::Attach(attach)) => {
+            let repair = async |api: &Api, view: &View, caller: &Caller| {
+                let request = Attach {
+                    provider: attach.provider.clone(),
+                    provider_id: attach.provider_id.clone(),
+                    reason: attach.reason.clone(),
+                    name: None,
+                };
+                api.attach(view, &attach.one.case, &request, None, caller).await
+            };
+            self::repair(context, &attach.one, "Attached. The case closes once the issuer has read it.", repair).await
+        }
+    }
+}
+
+async fn list(context: &Context, cases: &Cases) -> anyhow::Result<Exit> {
+    let api = open::api(context).await?;
+    // Clap has let nothing else through; `all` is no status, and so no filter.
+    let filter = CaseFilter { kind: cases.kind.clone(), status: cases.status.parse().ok(), ..CaseFilter::default() };
+    let view = read::view(&cases.scope);
+    let pages = async |request: PageRequest| api.cases(&view, &filter, &request).await;
+    read::list(context, &cases.page, CASES, pages).await?;
+    Ok(Exit::Fine)
+}
+
+/// Does one repair. A case's id says its mode, but nobody types that: both are tried.
+async fn repair(
+    context: &Context,
+    one: &OneCase,
+    said: &str,
+    repair: impl AsyncFn(&Api, &View, &Caller) -> Result<Repaired, Problem>,
+) -> anyhow::Result<Exit> {
+    let caller = open::caller(context.actor(one.by.as_deref())?);
+    let api = open::api(context).await?;
+    let mut view = View::default();
+    let mut repaired = repair(&api, &view, &caller).await;
+    if matches!(repaired, Err(Problem::NotFound { .. })) {
+        view.within.mode = Mode::Test;
+        repaired = repair(&api, &view, &caller).await;
+    }
+    let repaired = repaired.map_err(open::problem)?;
+    if context.output.json {
+        context.output.value(&repaired)?;
+    } else {
+        context.output.words(said);
+    }
+    Ok(Exit::Fine)
+}

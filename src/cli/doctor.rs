@@ -1,0 +1,276 @@
+//! `keyledger doctor`: one line for each check, and how to mend what is wrong.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use keyledger_engine::keys::DeploymentKeys;
+use keyledger_eventlog::log::EventLog;
+use keyledger_schemas::clock::{Clock, SystemClock};
+use keyledger_schemas::secret::Secret;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Context;
+use super::catalog::{Prices, is_unmapped};
+use super::open;
+use crate::output::{Exit, Output};
+use crate::serve::Lock;
+use crate::settings::{Settings, read_token};
+
+/// Less free space than this is a problem: the log must never fail to grow. In bytes.
+const DISK_FREE_MIN: u64 = 256 * 1024 * 1024;
+
+/// A machine whose clock is before this has no clock: when this was written.
+const BUILT_AFTER: &str = "2026-01-01T00:00:00Z";
+
+/// How much later than the newest event the clock may be behind, in seconds.
+const CLOCK_BEHIND_MAX_S: i64 = 300;
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Good,
+    Warning,
+    Problem,
+}
+
+/// One line.
+#[derive(Clone, Debug, Serialize)]
+struct Line {
+    check: &'static str,
+    verdict: Verdict,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+/// The lines so far.
+#[derive(Default)]
+struct Report(Vec<Line>);
+
+impl Report {
+    fn good(&mut self, check: &'static str, found: impl Into<String>) {
+        self.0.push(Line { check, verdict: Verdict::Good, found: found.into(), fix: None });
+    }
+
+    fn warning(&mut self, check: &'static str, found: impl Into<String>, fix: impl Into<String>) {
+        self.0.push(Line { check, verdict: Verdict::Warning, found: found.into(), fix: Some(fix.into()) });
+    }
+
+    fn problem(&mut self, check: &'static str, found: impl Into<String>, fix: impl Into<String>) {
+        self.0.push(Line { check, verdict: Verdict::Problem, found: found.into(), fix: Some(fix.into()) });
+    }
+
+    fn count(&self, verdict: Verdict) -> usize {
+        self.0.iter().filter(|line| line.verdict == verdict).count()
+    }
+}
+
+/// Checks everything.
+///
+/// # Errors
+///
+/// When nobody reads the output any more; what is wrong is not an error but a line.
+pub async fn run(context: &Context) -> anyhow::Result<Exit> {
+    let mut report = Report::default();
+    match context.settings() {
+        Ok(settings) => all(&mut report, &settings, context.output).await,
+        Err(bad) => {
+            for problem in bad.problems {
+                report.problem("config", problem.to_string(), "mend it as keyledger.example.toml shows");
+            }
+        }
+    }
+    print(&report, context.output)?;
+    Ok(if report.count(Verdict::Problem) > 0 { Exit::Found } else { Exit::Fine })
+}
+
+async fn all(report: &mut Report, settings: &Settings, output: Output) {
+    let file = settings.file.as_ref().map_or_else(|| "no file, defaults".to_owned(), |file| file.display().to_string());
+    report.good("config", file);
+    for warning in settings.warnings() {
+        report.warning("config", warning, "change the setting if that is not meant");
+    }
+    secrets(report, settings);
+    data_dir(report, &settings.data_dir);
+    disk(report, &settings.data_dir);
+    keys(report, settings);
+    token(report, settings);
+    log(report, settings, output).await;
+    views(report, settings).await;
+}
+
+fn secrets(report: &mut Report, settings: &Settings) {
+    match settings.require_sources() {
+        Ok(()) => {
+            for (name, source) in &settings.sources {
+                let count = source.webhook_secrets.len();
+                report.good("webhook secrets", format!("source {name}: {count}, issues in {} mode", source.mode));
+            }
+        }
+        Err(bad) => {
+            for problem in bad.problems {
+                report.problem("webhook secrets", problem.to_string(), "set STRIPE_WEBHOOK_SECRET");
+            }
+        }
+    }
+}
+
+fn data_dir(report: &mut Report, path: &Path) {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Err(error) => report.problem("data folder", format!("{shown}: {error}"), "run `keyledger init`"),
+        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
+            let mode = metadata.permissions().mode() & 0o777;
+            report.warning(
+                "data folder",
+                format!("{shown} is open to other users ({mode:o})"),
+                format!("chmod 700 {shown}"),
+            );
+        }
+        Ok(_) => match Lock::holder(path) {
+            Some(holder) => report.good("data folder", format!("{shown}, in use by {holder}")),
+            None => report.good("data folder", format!("{shown}, not in use")),
+        },
+    }
+}
+
+fn disk(report: &mut Report, path: &Path) {
+    match free_bytes(path) {
+        Some(free) if free < DISK_FREE_MIN => {
+            report.problem(
+                "disk",
+                format!("{} MB free", free / 1_000_000),
+                "make room: without it no event can be kept",
+            );
+        }
+        Some(free) => report.good("disk", format!("{} MB free", free / 1_000_000)),
+        None => report.warning("disk", "free space is not known", "look with `df`"),
+    }
+}
+
+/// The free space of the file system that `path` is on, as `df` tells it.
+fn free_bytes(path: &Path) -> Option<u64> {
+    let output = std::process::Command::new("df").arg("-Pk").arg(path).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let kilobytes: u64 = text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+fn keys(report: &mut Report, settings: &Settings) {
+    match DeploymentKeys::load(&settings.keys_dir) {
+        Ok(keys) => {
+            report.good("keys", format!("{}, signing key {}", settings.keys_dir.display(), keys.signing_key_id()));
+        }
+        Err(error) => {
+            report.problem("keys", error.to_string(), "run `keyledger init`, or restore them from the backup");
+        }
+    }
+}
+
+fn token(report: &mut Report, settings: &Settings) {
+    let token = match &settings.api.token {
+        Some(token) => Ok(token.clone()),
+        None => read_token(&settings.api.token_file),
+    };
+    match token {
+        Ok(token) if !Secret::is_blank(&token) => report.good("API token", "is set"),
+        Ok(_) => report.problem("API token", "is blank", "leave it out: one is made"),
+        Err(reason) => report.warning("API token", reason, "run `keyledger init`; the first start makes one too"),
+    }
+}
+
+async fn log(report: &mut Report, settings: &Settings, output: Output) {
+    let now = SystemClock.now();
+    let built_after = BUILT_AFTER.parse().unwrap_or_default();
+    if now < built_after {
+        report.problem("clock", format!("it says {now}"), "set it: signatures and licenses are judged by it");
+    }
+    // Opening checks that SQLite would keep what it acknowledges.
+    let log = match open::log_of(settings).await {
+        Ok(log) => log,
+        Err(error) if !settings.log.exists() => {
+            report.warning("log", error.to_string(), "start `keyledger up`");
+            return;
+        }
+        Err(error) => {
+            report.problem("log", format!("{error:#}"), "restore it from the backup if it is damaged");
+            return;
+        }
+    };
+    match log.head().await {
+        Ok(head) => report.good(
+            "log",
+            format!("{}, {} events, SQLite keeps what it acknowledges", settings.log.display(), head.position),
+        ),
+        Err(error) => report.problem("log", error.to_string(), "run `keyledger events verify`"),
+    }
+    clock(report, &log).await;
+    match Prices::read(&log, output).await {
+        Ok(prices) => catalog(report, &prices.rows(&settings.deciding())),
+        Err(error) => report.problem("catalog", format!("{error:#}"), "run `keyledger events verify`"),
+    }
+    log.close().await;
+}
+
+/// The newest event must not be later than now.
+async fn clock(report: &mut Report, log: &impl EventLog) {
+    let now = SystemClock.now();
+    let Ok(head) = log.head().await else { return };
+    let newest = log.at(head.position).await.ok().flatten();
+    let ahead = newest.map_or(0, |event| event.recorded_at.duration_since(now).as_secs());
+    if ahead > CLOCK_BEHIND_MAX_S {
+        report.problem("clock", format!("the newest event is {ahead} s ahead of it"), "set the clock");
+    } else {
+        report.good("clock", now.strftime("%Y-%m-%d %H:%M:%SZ").to_string());
+    }
+}
+
+fn catalog(report: &mut Report, rows: &[Value]) {
+    let unmapped: Vec<&str> =
+        rows.iter().filter(|row| is_unmapped(row)).filter_map(|row| row["price"].as_str()).collect();
+    if unmapped.is_empty() {
+        report.good("catalog", format!("{} prices seen, all mapped", rows.len()));
+    } else {
+        let found = format!("{} sell nothing yet: {}", unmapped.len(), unmapped.join(", "));
+        report.problem("catalog", found, "say under [[catalog]] what they mean, and restart");
+    }
+}
+
+async fn views(report: &mut Report, settings: &Settings) {
+    if !settings.views.exists() {
+        report.warning("views", format!("there are none at {} yet", settings.views.display()), "start `keyledger up`");
+        return;
+    }
+    match open::views_of(settings).await {
+        Ok(views) => {
+            report.good("views", settings.views.display().to_string());
+            views.close().await;
+        }
+        Err(error) => report.problem("views", format!("{error:#}"), "run `keyledger replay`"),
+    }
+}
+
+fn print(report: &Report, output: Output) -> std::io::Result<()> {
+    if output.json {
+        for line in &report.0 {
+            output.value(line)?;
+        }
+        return Ok(());
+    }
+    for line in &report.0 {
+        let mark = match line.verdict {
+            Verdict::Good => "✓",
+            Verdict::Warning => "▲",
+            Verdict::Problem => "✗",
+        };
+        output.line(format!(" {mark} {:<16} {}", line.check, line.found))?;
+        if let Some(fix) = &line.fix {
+            output.line(format!("   {:<16} fix: {fix}", ""))?;
+        }
+    }
+    let (problems, warnings) = (report.count(Verdict::Problem), report.count(Verdict::Warning));
+    output.line(format!(" {problems} problems, {warnings} warnings"))
+}

@@ -1,0 +1,184 @@
+//! `keyledger events`: the log itself.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use data_encoding::HEXLOWER;
+use keyledger_console::model::Event;
+use keyledger_eventlog::log::EventLog;
+use keyledger_eventlog::sqlite::SqliteLog;
+use keyledger_eventlog::verify;
+use keyledger_schemas::envelope::{Position, Recorded};
+use keyledger_schemas::ids::EventId;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::args::{EventVerb, Events, ShowEvent};
+use super::open;
+use super::read::{self, Column};
+use crate::output::{Exit, WrongUse};
+
+/// Events read at once.
+const PAGE: usize = 256;
+
+/// How many are listed unless asked otherwise.
+const LIMIT: usize = 50;
+
+/// How often `--follow` looks for events of other processes.
+const FOLLOW_EVERY: Duration = Duration::from_millis(250);
+
+const COLUMNS: &[Column] =
+    &[("POSITION", "/position"), ("OCCURRED", "/occurred_at"), ("TYPE", "/type"), ("STREAM", "/stream"), ("ID", "/id")];
+
+/// Lists, follows, shows or verifies.
+///
+/// # Errors
+///
+/// When there is no log, or it cannot be read.
+pub async fn run(context: &Context, events: Events) -> anyhow::Result<Exit> {
+    let log = open::log(context).await?;
+    match events.verb {
+        None if events.follow => follow(context, &log, &events).await,
+        None => list(context, &log, &events).await,
+        Some(EventVerb::Show(show)) => self::show(context, &log, &show).await,
+        Some(EventVerb::Verify) => self::verify(context, &log).await,
+    }
+}
+
+async fn list(context: &Context, log: &SqliteLog, events: &Events) -> anyhow::Result<Exit> {
+    let wanted = events.limit.unwrap_or(LIMIT);
+    let mut rows = Vec::new();
+    let mut after = events.after;
+    while rows.len() < wanted {
+        let page = log.read_after(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.position;
+        let fitting = page.iter().filter(|event| fits(events, event)).map(row);
+        rows.extend(fitting.take(wanted - rows.len()));
+    }
+    if context.output.json {
+        for row in &rows {
+            context.output.value(row)?;
+        }
+    } else {
+        read::table(context.output, &rows, COLUMNS)?;
+    }
+    Ok(Exit::Fine)
+}
+
+async fn follow(context: &Context, log: &SqliteLog, events: &Events) -> anyhow::Result<Exit> {
+    let mut left = events.limit.unwrap_or(usize::MAX);
+    let mut after = events.after;
+    while left > 0 {
+        let page = log.read_after(after, PAGE).await?;
+        let Some(last) = page.last() else {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => return Ok(Exit::Fine),
+                () = tokio::time::sleep(FOLLOW_EVERY) => continue,
+            }
+        };
+        after = last.position;
+        for event in page.iter().filter(|event| fits(events, event)).take(left) {
+            left -= 1;
+            if context.output.json {
+                context.output.value(&Event::from(event.clone()))?;
+            } else {
+                context.output.line(line(event))?;
+            }
+        }
+    }
+    Ok(Exit::Fine)
+}
+
+async fn show(context: &Context, log: &SqliteLog, show: &ShowEvent) -> anyhow::Result<Exit> {
+    let found = find(log, &show.id).await?;
+    if found.is_empty() {
+        return Err(WrongUse(format!("there is no event `{}` in the log", show.id)).into());
+    }
+    for event in &found {
+        if show.raw {
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(&event.data).and_then(|()| stdout.flush())?;
+        } else if context.output.json {
+            context.output.value(&Event::with_data(event.clone()))?;
+        } else {
+            read::detail(context.output, &row(event))?;
+            context.output.line(pretty(&event.data))?;
+        }
+    }
+    Ok(Exit::Fine)
+}
+
+/// The event at a position, with an id, or all renderings of a Stripe event.
+async fn find(log: &SqliteLog, id: &str) -> anyhow::Result<Vec<Recorded>> {
+    if let Ok(position) = id.parse::<Position>() {
+        return Ok(log.at(position).await?.into_iter().collect());
+    }
+    if let Some(event) = log.find(&EventId::new(id)).await? {
+        return Ok(vec![event]);
+    }
+    let mut found = Vec::new();
+    let mut after = 0;
+    // Ids of Stripe events also hold source and version, so the log is read through. It is read fast.
+    while id.starts_with("evt_") {
+        let page = log.read_after(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.position;
+        let named = |event: &Recorded| event.is_stripe() && event.id.as_str().split(':').any(|part| part == id);
+        found.extend(page.into_iter().filter(named));
+    }
+    Ok(found)
+}
+
+async fn verify(context: &Context, log: &SqliteLog) -> anyhow::Result<Exit> {
+    let total = log.head().await?.position;
+    let mut progress = context.output.progress("verify", total);
+    let report = verify::verify(log, |so_far| progress.at(so_far.events)).await.context("reading the log")?;
+    progress.finish();
+    if context.output.json {
+        let problem = report.problem.as_ref();
+        context.output.value(&json!({
+            "events": report.events,
+            "chain": hex(&report.head.chain),
+            "problem": problem.map(|it| json!({"position": it.position, "reason": it.reason})),
+        }))?;
+    } else {
+        context.output.line(format!("{} events are sound; chain {}", report.events, hex(&report.head.chain)))?;
+    }
+    let Some(problem) = report.problem else { return Ok(Exit::Fine) };
+    context.output.words(format!("The log is damaged: {problem}. Restore it from a backup."));
+    Ok(Exit::Found)
+}
+
+fn fits(events: &Events, event: &Recorded) -> bool {
+    let kind = events.kind.as_deref().is_none_or(|wanted| match wanted.strip_suffix('*') {
+        Some(beginning) => event.kind.starts_with(beginning),
+        None if wanted.ends_with('.') => event.kind.starts_with(wanted),
+        None => event.kind == wanted,
+    });
+    kind && events.stream.as_deref().is_none_or(|stream| event.stream.as_str() == stream)
+}
+
+/// An event as the API shows it.
+fn row(event: &Recorded) -> Value {
+    json!(Event::from(event.clone()))
+}
+
+fn line(event: &Recorded) -> String {
+    let at = event.occurred_at.strftime("%Y-%m-%d %H:%M:%SZ");
+    format!("{:>8}  {at}  {:<36}  {}", event.position, event.kind, event.stream)
+}
+
+fn pretty(data: &[u8]) -> String {
+    let value: Result<Value, _> = serde_json::from_slice(data);
+    match value.and_then(|value| serde_json::to_string_pretty(&value)) {
+        Ok(text) => text,
+        Err(_) => String::from_utf8_lossy(data).into_owned(),
+    }
+}
+
+/// Bytes as lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    HEXLOWER.encode(bytes)
+}

@@ -1,0 +1,266 @@
+//! Reading verbs: what the API answers, as tables for people and JSON for programs.
+
+use jiff::Timestamp;
+use keyledger_console::api::View;
+use keyledger_console::model::Page;
+use keyledger_console::problem::Problem;
+use keyledger_projector::read::{CustomerFilter, PAGE_MAX, PageRequest, SubscriptionFilter, Within};
+use keyledger_schemas::money::Money;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::args::{self, Listing, Scope, Search, ShowVerb};
+use super::{Context, open};
+use crate::output::{Exit, Output};
+
+/// A column of a table: its head, and where its cell stands in a row's JSON.
+pub type Column = (&'static str, &'static str);
+
+const CUSTOMERS: &[Column] = &[("ID", "/id"), ("NAME", "/name"), ("EMAIL", "/email"), ("DELETED", "/deleted_at")];
+
+const SUBSCRIPTIONS: &[Column] = &[
+    ("ID", "/id"),
+    ("STATUS", "/status"),
+    ("CUSTOMER", "/customer"),
+    ("PAID UNTIL", "/paid_until"),
+    ("ENDED", "/ended_at"),
+];
+
+/// Licenses, as every verb shows them.
+pub const LICENSES: &[Column] = &[
+    ("ID", "/id"),
+    ("STATE", "/state"),
+    ("KEY", "/key"),
+    ("SEATS", "/seats"),
+    ("PAID UNTIL", "/paid_until"),
+    ("EXPIRES", "/expires_at"),
+    ("PROVIDER", "/provider"),
+    ("PURCHASE", "/purchase/stripe_id"),
+];
+
+/// Cases, as every verb shows them.
+pub const CASES: &[Column] = &[
+    ("ID", "/id"),
+    ("KIND", "/kind"),
+    ("AMOUNT", "/amount"),
+    ("CUSTOMER", "/customer"),
+    ("PURCHASE", "/purchase/stripe_id"),
+    ("SINCE", "/opened_at"),
+    ("CAUSE", "/cause"),
+    ("NEXT", "/next"),
+];
+
+const PAYMENTS: &[Column] =
+    &[("PAYMENT", "/id"), ("KIND", "/kind"), ("STATUS", "/status"), ("AMOUNT", "/amount"), ("AT", "/at")];
+
+const OBLIGATIONS: &[Column] = &[
+    ("UNIT", "/unit"),
+    ("STANDING", "/standing"),
+    ("CHARGED", "/charged"),
+    ("PAID UNTIL", "/paid_until"),
+    ("OPEN", "/open"),
+    ("CAUSE", "/cause"),
+];
+
+const HITS: &[Column] =
+    &[("KIND", "/kind"), ("ID", "/id"), ("LABEL", "/label"), ("PURCHASE", "/purchase"), ("CUSTOMER", "/customer")];
+
+/// The lists inside of one thing, and how each is shown.
+const INNER: &[(&str, &[Column])] = &[
+    ("cases", CASES),
+    ("licenses", LICENSES),
+    ("subscriptions", SUBSCRIPTIONS),
+    ("obligations", OBLIGATIONS),
+    ("payments", PAYMENTS),
+];
+
+/// `keyledger customers`
+///
+/// # Errors
+///
+/// When the views cannot be read.
+pub async fn customers(context: &Context, listing: Listing) -> anyhow::Result<Exit> {
+    let api = open::api(context).await?;
+    if let Some(ShowVerb::Show(show)) = &listing.verb {
+        let customer = api.customer(&view(&show.scope), &show.id).await.map_err(open::problem)?;
+        detail(context.output, &json!(customer))?;
+        return Ok(Exit::Fine);
+    }
+    let (view, filter) = (view(&listing.scope), CustomerFilter::default());
+    let pages = async |request: PageRequest| api.customers(&view, &filter, &request).await;
+    list(context, &listing.page, CUSTOMERS, pages).await?;
+    Ok(Exit::Fine)
+}
+
+/// `keyledger subscriptions`
+///
+/// # Errors
+///
+/// When the views cannot be read.
+pub async fn subscriptions(context: &Context, listing: Listing) -> anyhow::Result<Exit> {
+    let api = open::api(context).await?;
+    if let Some(ShowVerb::Show(show)) = &listing.verb {
+        let subscription = api.subscription(&view(&show.scope), &show.id).await.map_err(open::problem)?;
+        detail(context.output, &json!(subscription))?;
+        return Ok(Exit::Fine);
+    }
+    let (view, filter) = (view(&listing.scope), SubscriptionFilter::default());
+    let pages = async |request: PageRequest| api.subscriptions(&view, &filter, &request).await;
+    list(context, &listing.page, SUBSCRIPTIONS, pages).await?;
+    Ok(Exit::Fine)
+}
+
+/// `keyledger search`
+///
+/// # Errors
+///
+/// When the query cannot be read, or the views cannot.
+pub async fn search(context: &Context, search: &Search) -> anyhow::Result<Exit> {
+    let api = open::api(context).await?;
+    let found = api.search(&view(&search.scope), &search.query.join(" ")).await.map_err(open::problem)?;
+    let hits: Vec<Value> = found.groups.iter().flat_map(|group| &group.hits).map(|hit| json!(hit)).collect();
+    if context.output.json {
+        context.output.value(&found)?;
+    } else if hits.is_empty() {
+        context.output.words("Nothing found.");
+    } else {
+        table(context.output, &hits, HITS)?;
+    }
+    if found.more {
+        context.output.words("There is more: narrow the search.");
+    }
+    Ok(Exit::Fine)
+}
+
+/// What is read, in this scope.
+pub fn view(scope: &Scope) -> View {
+    View { within: Within { mode: scope.mode, source: scope.source.clone() }, at: scope.at }
+}
+
+/// Prints a list, asking for page after page.
+///
+/// # Errors
+///
+/// When the views cannot be read, or nobody reads the output any more.
+pub async fn list<T: Serialize>(
+    context: &Context,
+    wanted: &args::Page,
+    columns: &[Column],
+    pages: impl AsyncFn(PageRequest) -> Result<Page<T>, Problem>,
+) -> anyhow::Result<()> {
+    let most = if wanted.all { usize::MAX } else { wanted.limit };
+    let mut rows: Vec<Value> = Vec::new();
+    let mut after = None;
+    let more = loop {
+        let limit = u32::try_from(most - rows.len()).unwrap_or(PAGE_MAX).min(PAGE_MAX);
+        if limit == 0 {
+            break true;
+        }
+        let page = pages(PageRequest { limit, after }).await.map_err(open::problem)?;
+        rows.extend(page.data.iter().map(|row| json!(row)));
+        after = page.next;
+        if after.is_none() {
+            break false;
+        }
+    };
+    if context.output.json {
+        for row in &rows {
+            context.output.value(row)?;
+        }
+    } else if rows.is_empty() {
+        context.output.words("None.");
+    } else {
+        table(context.output, &rows, columns)?;
+    }
+    if more {
+        context.output.words(format!("The first {} are shown; --limit or --all shows more.", rows.len()));
+    }
+    Ok(())
+}
+
+/// Prints rows as a table.
+///
+/// # Errors
+///
+/// When nobody reads the output any more.
+pub fn table(output: Output, rows: &[Value], columns: &[Column]) -> std::io::Result<()> {
+    let heads: Vec<&str> = columns.iter().map(|(head, _)| *head).collect();
+    let cells = |row: &Value| columns.iter().map(|(_, at)| cell(row.pointer(at).unwrap_or(&Value::Null))).collect();
+    output.table(&heads, rows.iter().map(cells).collect())
+}
+
+/// Prints one thing: its plain values one on each line, then its lists as tables.
+///
+/// # Errors
+///
+/// When nobody reads the output any more.
+pub fn detail(output: Output, one: &Value) -> std::io::Result<()> {
+    if output.json {
+        return output.value(one);
+    }
+    let Value::Object(fields) = one else { return output.line(cell(one)) };
+    let plain: Vec<Vec<String>> = fields
+        .iter()
+        .filter(|(name, value)| !INNER.iter().any(|(inner, _)| inner == name) && !value.is_null())
+        .map(|(name, value)| vec![name.clone(), cell(value)])
+        .collect();
+    output.table(&["FIELD", "VALUE"], plain)?;
+    for (name, columns) in INNER {
+        let rows = fields.get(*name).and_then(Value::as_array).filter(|rows| !rows.is_empty());
+        if let Some(rows) = rows {
+            output.line("")?;
+            table(output, rows, columns)?;
+        }
+    }
+    Ok(())
+}
+
+/// A value for a person. Times lose their fractions of a second; what is not there is a dash.
+pub fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "–".to_owned(),
+        Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => readable_time(text).unwrap_or_else(|| text.clone()),
+        Value::Array(list) => list.iter().map(cell).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => {
+            if let Ok(money) = serde_json::from_value::<Money>(value.clone()) {
+                return money.to_string();
+            }
+            let pair = |(name, value): (&String, &Value)| format!("{name}={}", cell(value));
+            fields.iter().map(pair).collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+/// `2026-03-01 09:14:03Z`, if the text is a time.
+fn readable_time(text: &str) -> Option<String> {
+    // Ids and names never begin like a date, and parsing each of them would be a waste.
+    if !text.starts_with(|c: char| c.is_ascii_digit()) || !text.ends_with('Z') || text.len() < 20 {
+        return None;
+    }
+    let at: Timestamp = text.parse().ok()?;
+    Some(at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn cells_are_for_people() {
+        for (value, text) in [
+            (json!(null), "–"),
+            (json!(true), "yes"),
+            (json!("sub_1"), "sub_1"),
+            (json!("2026-03-01T09:14:03.123Z"), "2026-03-01 09:14:03Z"),
+            (json!({"amount_minor": 4900, "currency": "eur"}), "49.00 EUR"),
+            (json!(["f1", "f2"]), "f1, f2"),
+            (json!({"mode": "live"}), "mode=live"),
+        ] {
+            assert_eq!(cell(&value), text);
+        }
+    }
+}

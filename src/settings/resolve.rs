@@ -1,0 +1,339 @@
+//! From the layers to [`Settings`]: reads each table, then checks what must hold between them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::value::{Dict, Value};
+use keyledger_schemas::ids::{Mode, SourceName};
+use keyledger_schemas::secret::Secret;
+use keyledger_schemas::settings::{CatalogEntry, Policy};
+use serde::Deserialize;
+
+use super::layers::{Environment, Layers};
+use super::read::{Problem, Reader};
+use super::secrets;
+use super::{Api, BadSettings, Providers, Settings, Source};
+
+/// The settings outside of every table.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Top {
+    data_dir: Option<PathBuf>,
+    log: Option<String>,
+    views: Option<String>,
+    keys_dir: Option<PathBuf>,
+    stop_timeout_s: Option<u64>,
+}
+
+/// Their names.
+const TOP: [&str; 5] = ["data_dir", "log", "views", "keys_dir", "stop_timeout_s"];
+
+/// The names of the tables.
+const TABLES: [&str; 7] = ["ingest", "api", "stripe", "catalog", "policy", "issuer", "provider"];
+
+/// `[api]` as it is written.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ApiTable {
+    listen: Option<SocketAddr>,
+    token: Option<Secret>,
+    token_file: Option<PathBuf>,
+    allow_loopback_without_token: bool,
+}
+
+/// `[stripe.<name>]` as it is written.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct StripeTable {
+    mode: Mode,
+    webhook_secrets: Option<SecretList>,
+    webhook_secrets_file: Option<PathBuf>,
+    api_key: Option<Secret>,
+    api_key_file: Option<PathBuf>,
+    api_base: Option<String>,
+}
+
+/// Secrets as a list, or as one text separated by commas, as a variable has them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SecretList {
+    List(Vec<Secret>),
+    Text(Secret),
+}
+
+impl SecretList {
+    fn secrets(self) -> Vec<Secret> {
+        match self {
+            Self::List(secrets) => secrets,
+            Self::Text(text) => text.expose().split(',').map(|secret| Secret::new(secret.trim())).collect(),
+        }
+    }
+}
+
+pub(super) fn load(file: Option<&Path>, environment: &Environment) -> Result<Settings, BadSettings> {
+    let layers = Layers::new(file, environment);
+    let mut reader = Reader::new(&layers, environment);
+    let settings = match layers.table() {
+        Ok(table) => read(&mut reader, table),
+        Err(error) => {
+            // The file cannot be read at all: nothing else can be told yet.
+            for error in *error {
+                let at = layers.file.as_deref().map_or_else(String::new, |file| format!("{}: ", file.display()));
+                reader.problem(format!("{at}{}", error.kind));
+            }
+            Settings::default()
+        }
+    };
+    let problems = std::mem::take(&mut reader.problems);
+    if problems.is_empty() { Ok(Settings { file: layers.file, ..settings }) } else { Err(BadSettings { problems }) }
+}
+
+fn read(reader: &mut Reader<'_>, mut table: Dict) -> Settings {
+    if table.remove("nats").is_some() {
+        reader.problem("`[nats]` is not in this version: leave the table out; the log in SQLite needs no NATS");
+    }
+    let known: Vec<&str> = TOP.into_iter().chain(TABLES).collect();
+    reader.refuse_unknown(&[], &table, &known);
+    let top_table: Dict = TOP.iter().filter_map(|key| table.remove_entry(*key)).collect();
+    let top: Top = reader.section(&[], top_table).unwrap_or_default();
+
+    let defaults = top.data_dir.as_deref().map_or_else(Settings::default, Settings::in_dir);
+    let log = database(reader, "log", top.log, defaults.log);
+    let views = database(reader, "views", top.views, defaults.views);
+    let ingest = reader.table(&["ingest"], table.remove("ingest"));
+    let ingest: keyledger_ingest::options::Options = reader.section(&["ingest"], ingest).unwrap_or_default();
+    for problem in ingest.problems() {
+        reader.problem(problem);
+    }
+    let api = api(reader, table.remove("api"), defaults.api);
+    let sources = sources(reader, table.remove("stripe"));
+    let catalog = catalog(reader, table.remove("catalog"));
+    let policy = reader.table(&["policy"], table.remove("policy"));
+    let policy: Policy = reader.section(&["policy"], policy).unwrap_or_default();
+    let issuer = reader.table(&["issuer"], table.remove("issuer"));
+    let issuer: keyledger_issuer::Options = reader.section(&["issuer"], issuer).unwrap_or_default();
+    let providers = providers(reader, table.remove("provider"));
+
+    let settings = Settings {
+        file: None,
+        data_dir: defaults.data_dir,
+        log,
+        views,
+        keys_dir: top.keys_dir.unwrap_or(defaults.keys_dir),
+        stop_timeout_s: top.stop_timeout_s.unwrap_or(defaults.stop_timeout_s),
+        ingest,
+        api,
+        sources,
+        catalog,
+        policy,
+        issuer,
+        providers,
+    };
+    reader.problems.extend(contradictions(&settings));
+    settings
+}
+
+/// The file that a `sqlite:` URL names.
+fn database(reader: &mut Reader<'_>, name: &str, url: Option<String>, default: PathBuf) -> PathBuf {
+    let Some(url) = url else { return default };
+    if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+        reader.problem(format!("`{name}`: PostgreSQL is not in this version: write \"sqlite:{}\"", default.display()));
+        return default;
+    }
+    match url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path)) {
+        Some(path) if !path.trim().is_empty() && !path.contains(['?', ':']) => PathBuf::from(path),
+        _ => {
+            reader
+                .problem(format!("`{name}` must be \"sqlite:\" and a file, such as \"sqlite:{}\"", default.display()));
+            default
+        }
+    }
+}
+
+fn api(reader: &mut Reader<'_>, value: Option<Value>, defaults: Api) -> Api {
+    let mut table = reader.table(&["api"], value);
+    reader.choose_twin(&["api"], &mut table, "token");
+    let read: ApiTable = reader.section(&["api"], table).unwrap_or_default();
+    if read.token.as_ref().is_some_and(Secret::is_blank) {
+        reader.problem("`api.token` is blank: write a long random text, or leave it out to have one made");
+    }
+    Api {
+        listen: read.listen.unwrap_or(defaults.listen),
+        token: read.token,
+        token_file: read.token_file.unwrap_or(defaults.token_file),
+        allow_loopback_without_token: read.allow_loopback_without_token,
+    }
+}
+
+fn sources(reader: &mut Reader<'_>, value: Option<Value>) -> BTreeMap<SourceName, Source> {
+    let mut sources = BTreeMap::new();
+    for (name, value) in reader.table(&["stripe"], value) {
+        let path = ["stripe", name.as_str()];
+        let source_name: SourceName = match name.parse() {
+            Ok(source_name) => source_name,
+            Err(error) => {
+                let hint = if matches!(value, Value::Dict(..)) {
+                    String::new()
+                } else {
+                    format!("; should it be `stripe.default.{name}`?")
+                };
+                reader.problem(format!("{error}{hint}"));
+                continue;
+            }
+        };
+        if !matches!(value, Value::Dict(..)) {
+            reader.problem(format!("`stripe.{name}` must be a table; should it be `stripe.default.{name}`?"));
+            continue;
+        }
+        let mut table = reader.table(&path, Some(value));
+        reader.choose_twin(&path, &mut table, "webhook_secrets");
+        reader.choose_twin(&path, &mut table, "api_key");
+        let read: StripeTable = reader.section(&path, table).unwrap_or_default();
+        sources.insert(source_name, source(reader, &format!("stripe.{name}"), read));
+    }
+    sources
+}
+
+/// One source with its secrets, those in files included.
+fn source(reader: &mut Reader<'_>, at: &str, read: StripeTable) -> Source {
+    let mut webhook_secrets = read.webhook_secrets.map(SecretList::secrets).unwrap_or_default();
+    if let Some(file) = read.webhook_secrets_file {
+        match secrets::read_lines(&file) {
+            Ok(secrets) => webhook_secrets = secrets,
+            Err(error) => reader.problem(format!("`{at}.webhook_secrets_file`: {error}")),
+        }
+    }
+    if webhook_secrets.iter().any(Secret::is_blank) {
+        reader.problem(format!("`{at}.webhook_secrets` has a blank secret: anyone could sign with it"));
+    }
+    let api_key = match read.api_key_file {
+        None => read.api_key,
+        Some(file) => match secrets::read_token(&file) {
+            Ok(key) => Some(key),
+            Err(error) => {
+                reader.problem(format!("`{at}.api_key_file`: {error}"));
+                None
+            }
+        },
+    };
+    if api_key.as_ref().is_some_and(Secret::is_blank) {
+        reader.problem(format!("`{at}.api_key` is blank: leave it out to go without"));
+    }
+    let api_base = read.api_base.unwrap_or_else(|| "https://api.stripe.com".to_owned());
+    Source { mode: read.mode, webhook_secrets, api_key, api_base }
+}
+
+fn catalog(reader: &mut Reader<'_>, value: Option<Value>) -> Vec<CatalogEntry> {
+    let entries = match value {
+        None => return Vec::new(),
+        Some(Value::Array(_, entries)) => entries,
+        Some(_) => {
+            reader.problem("`catalog` must be a list of tables: write [[catalog]] above each");
+            return Vec::new();
+        }
+    };
+    let mut catalog = Vec::new();
+    for (index, entry) in entries.into_iter().enumerate() {
+        let number = index.to_string();
+        let path = ["catalog", number.as_str()];
+        let table = reader.table(&path, Some(entry));
+        catalog.extend(reader.section::<CatalogEntry>(&path, table));
+    }
+    catalog
+}
+
+/// Engines that other versions of keyledger know.
+const PROVIDERS_TO_COME: [&str; 3] = ["cryptlex", "cryptolens", "keygen"];
+
+fn providers(reader: &mut Reader<'_>, value: Option<Value>) -> Providers {
+    let mut providers = Providers::default();
+    for (name, value) in reader.table(&["provider"], value) {
+        let path = ["provider", name.as_str()];
+        match name.as_str() {
+            "builtin" => {
+                let table = reader.table(&path, Some(value));
+                reader.refuse_unknown(&path, &table, &[]);
+            }
+            "stub" => {
+                let table = reader.table(&path, Some(value));
+                providers.stub = reader.section::<keyledger_issuer::provider::stub::Options>(&path, table);
+            }
+            other if PROVIDERS_TO_COME.contains(&other) => reader.problem(format!(
+                "`[provider.{other}]` is not in this version: builtin and stub are; licenses that {other} made are shown \
+                 without it"
+            )),
+            other => reader.problem(format!("`[provider.{other}]` is no license engine; here are builtin and stub")),
+        }
+    }
+    providers
+}
+
+/// What is well written but cannot work together.
+fn contradictions(settings: &Settings) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut problem = |text: String| problems.push(Problem(text));
+    let api = &settings.api;
+    if api.listen == settings.ingest.listen && api.listen.port() != 0 {
+        problem(format!("`ingest.listen` and `api.listen` are both {}: the API belongs on a private one", api.listen));
+    }
+    if api.allow_loopback_without_token && !api.listen.ip().is_loopback() {
+        problem(format!("`api.allow_loopback_without_token` needs a loopback address, not {}", api.listen));
+    }
+    if settings.log == settings.views {
+        problem(format!("`log` and `views` are both {}: views may be deleted at any time", settings.log.display()));
+    }
+    if let Some((one, other)) = shared_secret(&settings.sources) {
+        problem(format!(
+            "`stripe.{one}` and `stripe.{other}` have a webhook secret in common: then nobody can tell them apart"
+        ));
+    }
+    let providers = settings.deciding().providers;
+    for (index, entry) in settings.catalog.iter().enumerate() {
+        if !providers.contains(&entry.provider) {
+            problem(format!("`catalog.{index}.provider`: `{}` is not configured under [provider]", entry.provider));
+        }
+        let twin = settings.catalog[..index]
+            .iter()
+            .position(|other| other.price == entry.price && other.matched_product() == entry.matched_product());
+        if let Some(twin) = twin {
+            problem(format!("`catalog.{index}` matches what `catalog.{twin}` matches: only the first would count"));
+        }
+    }
+    for (name, source) in &settings.sources {
+        if !source.api_base.starts_with("https://") && !source.api_base.starts_with("http://") {
+            problem(format!("`stripe.{name}.api_base` must begin with https://"));
+        }
+    }
+    if settings.issuer.call_timeout_ms == 0 {
+        problem("`issuer.call_timeout_ms` must be at least 1".to_owned());
+    }
+    if settings.issuer.lease_ms <= settings.issuer.call_timeout_ms.saturating_mul(4) {
+        problem("`issuer.lease_ms` must be more than four times `issuer.call_timeout_ms`".to_owned());
+    }
+    if let Some(stub) = &settings.providers.stub {
+        if !stub.base_url.starts_with("http://") && !stub.base_url.starts_with("https://") {
+            problem("`provider.stub.base_url` must begin with http://".to_owned());
+        }
+        if stub.timeout_ms == 0 {
+            problem("`provider.stub.timeout_ms` must be at least 1".to_owned());
+        }
+    }
+    if settings.stop_timeout_s == 0 {
+        problem("`stop_timeout_s` must be at least 1".to_owned());
+    }
+    problems
+}
+
+/// Two sources that one secret belongs to.
+fn shared_secret(sources: &BTreeMap<SourceName, Source>) -> Option<(&SourceName, &SourceName)> {
+    for (one, first) in sources {
+        for (other, second) in sources.iter().filter(|(other, _)| *other > one) {
+            let shared = |secret: &Secret| second.webhook_secrets.iter().any(|it| it.expose() == secret.expose());
+            if first.webhook_secrets.iter().any(shared) {
+                return Some((one, other));
+            }
+        }
+    }
+    None
+}

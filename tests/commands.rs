@@ -1,0 +1,299 @@
+//! The executable as people meet it: every documented command is one it understands, and each ends as documented.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use clap::{CommandFactory, Parser};
+use keyledger::cli::Arguments;
+use serde_json::Value;
+
+const README: &str = include_str!("../README.md");
+
+/// The executable in `folder`, with nothing of our environment but a secret and free ports.
+fn keyledger(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keyledger"));
+    command.current_dir(folder).args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("USER", "tester").env("STRIPE_WEBHOOK_SECRET", "whsec_of_a_test");
+    command.env("KEYLEDGER_INGEST__LISTEN", "127.0.0.1:0").env("KEYLEDGER_API__LISTEN", "127.0.0.1:0");
+    command
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    keyledger(folder, arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+#[track_caller]
+fn assert_ends(output: &Output, code: i32) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{}\n{}", text(&output.stdout), text(&output.stderr));
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A service that is up. Killed when dropped, so that a failed test leaves none behind.
+struct Up(Child);
+
+impl Up {
+    fn start(folder: &Path, arguments: &[&str]) -> (Self, Value) {
+        let mut child = keyledger(folder, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        if line.is_empty() {
+            let mut said = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            panic!("it did not start: {said}");
+        }
+        (Self(child), serde_json::from_str(&line).unwrap())
+    }
+
+    /// Asks it to stop, and says with what it ended.
+    fn stop(mut self, signal: &str) -> Option<i32> {
+        let killed = Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The words of a command line as a shell sees them, up to a comment, a redirection or a pipe.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quote = None;
+    for c in line.chars().chain([' ']) {
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => word.push(c),
+            None if c == '"' || c == '\'' => quote = Some(c),
+            None if c.is_whitespace() => {
+                if !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+            }
+            None => word.push(c),
+        }
+    }
+    let end = words.iter().position(|word| ["#", ">", "|", "&&"].contains(&word.as_str())).unwrap_or(words.len());
+    words.truncate(end);
+    words
+}
+
+/// The arguments of a documented command line: what stands after `keyledger`, or after `cargo run … --`.
+fn arguments(line: &str) -> Option<Vec<String>> {
+    let words = words(line.trim().trim_start_matches("$ "));
+    // Variables may stand in front.
+    let start = words.iter().position(|word| !word.contains('='))?;
+    match words[start].as_str() {
+        "keyledger" => Some(words[start..].to_vec()),
+        "cargo" if words.get(start + 1).is_some_and(|verb| verb == "run") => {
+            let dashes = words.iter().position(|word| word == "--")?;
+            Some(std::iter::once("keyledger".to_owned()).chain(words[dashes + 1..].iter().cloned()).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Example lines put more than two blanks between a command and what it is for.
+fn without_remark(line: &str) -> &str {
+    line.trim_start().split("   ").next().unwrap_or_default()
+}
+
+#[test]
+fn every_command_of_the_readme_is_understood() {
+    let lines: Vec<_> = README.lines().filter(|line| line.starts_with("$ ")).filter_map(arguments).collect();
+    assert!(lines.len() >= 15, "{lines:?}");
+    for line in lines {
+        assert!(Arguments::try_parse_from(&line).is_ok(), "{line:?}");
+    }
+}
+
+#[test]
+fn every_example_of_the_help_is_understood() {
+    fn walk(command: &mut clap::Command, examples: &mut Vec<Vec<String>>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        examples.extend(help.lines().map(without_remark).filter_map(arguments));
+        for inner in command.get_subcommands_mut() {
+            walk(inner, examples);
+        }
+    }
+    let mut examples = Vec::new();
+    walk(&mut Arguments::command(), &mut examples);
+    assert!(examples.len() >= 40, "{}", examples.len());
+    for example in examples {
+        assert!(Arguments::try_parse_from(&example).is_ok(), "{example:?}");
+    }
+}
+
+#[test]
+fn every_verb_has_help() {
+    fn walk(command: &clap::Command, path: &[String], paths: &mut Vec<Vec<String>>) {
+        paths.push(path.to_vec());
+        for inner in command.get_subcommands() {
+            let deeper: Vec<String> = path.iter().cloned().chain([inner.get_name().to_owned()]).collect();
+            walk(inner, &deeper, paths);
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut paths = Vec::new();
+    walk(&Arguments::command(), &[], &mut paths);
+    for path in paths {
+        let arguments: Vec<&str> = path.iter().map(String::as_str).chain(["--help"]).collect();
+        let output = run(folder.path(), &arguments);
+        assert_ends(&output, 0);
+        assert!(stdout(&output).contains("Usage: keyledger"), "{path:?}");
+    }
+}
+
+#[test]
+fn wrong_use_ends_with_2() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in
+        [&["no-such-verb"][..], &["--no-such-flag"], &["cases", "waive", "kl_cas_1"], &["customers", "--mode", "both"]]
+    {
+        assert_ends(&run(folder.path(), arguments), 2);
+    }
+    assert_ends(&run(folder.path(), &["schemas", "no.such.event"]), 2);
+    assert_ends(&run(folder.path(), &["--config", "nowhere.toml", "doctor"]), 3);
+    assert_ends(&run(folder.path(), &["--config", "nowhere.toml", "customers"]), 2);
+}
+
+#[test]
+fn without_a_webhook_secret_it_says_what_to_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = keyledger(folder.path(), &["up"]).env_remove("STRIPE_WEBHOOK_SECRET").output().unwrap();
+    assert_ends(&output, 2);
+    assert!(stderr(&output).contains("STRIPE_WEBHOOK_SECRET"));
+    assert!(!folder.path().join("data").exists(), "nothing is made by a start that cannot work");
+}
+
+#[test]
+fn what_was_never_started_is_not_reachable() {
+    let folder = tempfile::tempdir().unwrap();
+    for verb in ["customers", "cases", "events", "check", "catalog"] {
+        assert_ends(&run(folder.path(), &[verb]), 4);
+    }
+    assert!(!folder.path().join("data/log.db").exists(), "reading makes nothing");
+}
+
+#[test]
+fn init_makes_what_is_missing_for_its_owner_alone_and_never_overwrites() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_ends(&run(folder.path(), &["init"]), 0);
+    let files = ["keyledger.toml", "data/api.token", "data/keys/license-key.secret", "data/keys/sealing.secret"];
+    let read = || files.map(|file| fs::read(folder.path().join(file)).unwrap());
+    for file in files {
+        let mode = fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    let before = read();
+    assert_ends(&run(folder.path(), &["init"]), 0);
+    assert_eq!(read(), before);
+    assert_eq!(before[0], include_bytes!("../keyledger.example.toml"));
+}
+
+#[test]
+fn doctor_has_a_line_for_each_check_and_ends_with_3_if_one_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_ends(&run(folder.path(), &["init"]), 0);
+    assert_ends(&run(folder.path(), &["doctor"]), 0);
+    let output = run(folder.path(), &["doctor", "--json"]);
+    let checks: Vec<String> = stdout(&output)
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["check"].as_str().unwrap().to_owned())
+        .collect();
+    for check in ["config", "webhook secrets", "data folder", "disk", "keys", "API token", "log", "views"] {
+        assert!(checks.iter().any(|it| it == check), "{check}: {checks:?}");
+    }
+    fs::remove_file(folder.path().join("data/keys/sealing.secret")).unwrap();
+    let output = run(folder.path(), &["doctor"]);
+    assert_ends(&output, 3);
+    assert!(stdout(&output).contains("sealing.secret"));
+}
+
+#[test]
+fn up_says_where_it_is_and_leaves_in_peace() {
+    let folder = tempfile::tempdir().unwrap();
+    for signal in ["-TERM", "-INT"] {
+        let (up, ready) = Up::start(folder.path(), &["up"]);
+        assert_eq!(ready["ready"], true);
+        for address in ["ingest", "api"] {
+            assert!(ready[address].as_str().unwrap().starts_with("http://127.0.0.1:"), "{ready}");
+        }
+        assert_eq!(up.stop(signal), Some(0));
+    }
+    assert_ends(&run(folder.path(), &["events", "verify"]), 0);
+    let settings = run(folder.path(), &["events", "--type", "settings.changed", "--json"]);
+    assert_eq!(stdout(&settings).lines().count(), 1, "the same settings are recorded once");
+}
+
+#[test]
+fn a_second_up_on_one_data_folder_is_refused_and_told_who_is_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let (up, _) = Up::start(folder.path(), &["up"]);
+    let second = run(folder.path(), &["up"]);
+    assert_ends(&second, 1);
+    assert!(stderr(&second).contains(&up.0.id().to_string()), "{}", stderr(&second));
+    assert_eq!(up.stop("-TERM"), Some(0));
+}
+
+#[test]
+fn a_log_without_its_keys_is_not_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let (up, _) = Up::start(folder.path(), &["up"]);
+    assert_eq!(up.stop("-TERM"), Some(0));
+    fs::remove_dir_all(folder.path().join("data/keys")).unwrap();
+    let output = run(folder.path(), &["up"]);
+    assert_ends(&output, 1);
+    assert!(stderr(&output).contains("restore them from the backup"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child =
+        keyledger(folder.path(), &["schemas"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success(), "{said}");
+    assert_eq!(said, "");
+}
+
+#[test]
+fn schemas_are_json_schemas() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["schemas", "license.issued"]);
+    assert_ends(&output, 0);
+    let schema: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert!(jsonschema::meta::is_valid(&schema));
+    assert_ends(&run(folder.path(), &["schemas", "--export", "out"]), 0);
+    assert!(folder.path().join("out/license.issued.json").exists());
+}
+
+#[test]
+fn a_file_that_is_no_license_ends_with_3() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_ends(&run(folder.path(), &["init"]), 0);
+    fs::write(folder.path().join("forged"), "not a license").unwrap();
+    let output = run(folder.path(), &["licenses", "verify", "forged", "--json"]);
+    assert_ends(&output, 3);
+    let said: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(said["genuine"], false);
+}

@@ -1,0 +1,295 @@
+//! Where settings come from, and what is said when they are wrong.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use figment::providers::Format;
+use keyledger::settings::{EXAMPLE, Environment, Settings};
+use keyledger_schemas::ids::{Mode, PriceId, ProviderName, SourceName};
+use keyledger_schemas::secret::Secret;
+
+/// What `file` and `environment` come to, or everything that is wrong with them.
+fn load<const N: usize>(file: &str, environment: [(&str, &str); N]) -> Result<Settings, Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keyledger.toml");
+    fs::write(&path, file).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    Settings::load(Some(&path), &Environment::of(environment)).map_err(|bad| {
+        let folder = format!("{}/", folder.path().display());
+        bad.problems.iter().map(|problem| problem.to_string().replace(&folder, "")).collect()
+    })
+}
+
+#[track_caller]
+fn problems<const N: usize>(file: &str, environment: [(&str, &str); N]) -> Vec<String> {
+    load(file, environment).unwrap_err()
+}
+
+fn default_source(settings: &Settings) -> &keyledger::settings::Source {
+    &settings.sources[&SourceName::default()]
+}
+
+fn secrets(settings: &Settings) -> Vec<&str> {
+    default_source(settings).webhook_secrets.iter().map(Secret::expose).collect()
+}
+
+#[test]
+fn the_example_file_is_the_defaults() {
+    let example = load(EXAMPLE, []).unwrap();
+    let example = Settings { file: None, ..example };
+    assert_eq!(format!("{example:#?}"), format!("{:#?}", Settings::default()));
+}
+
+/// The example with every line that shows a setting brought to life.
+fn example_in_full() -> String {
+    let shows_setting = |line: &str| {
+        let line = line.trim_start_matches('[');
+        line.split_once([' ', ']']).is_some_and(|(word, rest)| {
+            !word.is_empty()
+                && word.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == '.')
+                && (rest.starts_with('=')
+                    || rest.is_empty()
+                    || rest.starts_with(']')
+                    || rest.trim_start().starts_with('#'))
+        })
+    };
+    let line = |line: &str| match line.strip_prefix("# ") {
+        Some(shown) if shows_setting(shown) => shown.to_owned(),
+        _ => line.to_owned(),
+    };
+    EXAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_file_shows_every_setting() {
+    let full = example_in_full();
+    let example: figment::value::Dict =
+        figment::Figment::from(figment::providers::Toml::string(&full)).extract().unwrap();
+    let keys = |path: &[&str]| -> Vec<String> {
+        let mut table = &example;
+        for part in path {
+            table = match &table[*part] {
+                figment::value::Value::Dict(_, table) => table,
+                figment::value::Value::Array(_, list) => list[0].as_dict().unwrap(),
+                other => panic!("{other:?}"),
+            };
+        }
+        let mut keys: Vec<String> = table.keys().cloned().collect();
+        keys.sort();
+        keys
+    };
+    // A wrong key makes the reader list the right ones: that list is the truth the example is held to.
+    for path in [
+        &["ingest"][..],
+        &["api"],
+        &["stripe", "default"],
+        &["policy"],
+        &["issuer"],
+        &["provider", "stub"],
+        &["catalog"],
+    ] {
+        let table = path.join(".");
+        let header = if table == "catalog" { "[[catalog]]".to_owned() } else { format!("[{table}]") };
+        let said = problems(&format!("{header}\nqqqqqqqqqqqqqqqqqqqqqq = 1"), []);
+        let (_, list) = said[0].split_once("here are ").unwrap();
+        let (list, _) = list.split_once(" (in").unwrap();
+        let mut known: Vec<String> = list.split(", ").map(str::to_owned).collect();
+        known.sort();
+        assert_eq!(keys(path), known, "[{table}]");
+    }
+    let said = problems("qqqqqqqqqqqqqqqqqqqqqqqq = 1", []);
+    for key in said[0].split_once("here are ").unwrap().1.split_once(" (in").unwrap().0.split(", ") {
+        assert!(example.contains_key(key), "{key} is not in the example");
+    }
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+    let file = "[ingest]\nlisten = \"127.0.0.1:1\"\nrequests_max = 7\n[api]\nlisten = \"127.0.0.1:2\"";
+    let settings = load(file, [("KEYLEDGER_INGEST__LISTEN", "127.0.0.1:3")]).unwrap();
+    assert_eq!(settings.ingest.listen.port(), 3);
+    assert_eq!(settings.ingest.requests_max, 7);
+    assert_eq!(settings.ingest.headers_max, 100);
+    assert_eq!(settings.api.listen.port(), 2);
+}
+
+#[test]
+fn everything_lies_in_the_data_folder_unless_it_is_named() {
+    let settings = load("log = \"sqlite:/precious/log.db\"", [("KEYLEDGER_DATA_DIR", "/var/kl")]).unwrap();
+    assert_eq!(settings.log, Path::new("/precious/log.db"));
+    assert_eq!(settings.views, Path::new("/var/kl/views.db"));
+    assert_eq!(settings.keys_dir, Path::new("/var/kl/keys"));
+    assert_eq!(settings.api.token_file, Path::new("/var/kl/api.token"));
+}
+
+#[test]
+fn well_known_variables_set_the_default_source() {
+    let settings = load("", [("STRIPE_WEBHOOK_SECRET", "whsec_a, whsec_b"), ("STRIPE_API_KEY", "rk_1")]).unwrap();
+    assert_eq!(secrets(&settings), ["whsec_a", "whsec_b"]);
+    assert_eq!(default_source(&settings).mode, Mode::Live);
+    assert_eq!(default_source(&settings).api_key.as_ref().unwrap().expose(), "rk_1");
+}
+
+#[test]
+fn a_variable_of_ours_wins_over_a_well_known_one() {
+    let environment = [("STRIPE_WEBHOOK_SECRET", "whsec_a"), ("KEYLEDGER_STRIPE__DEFAULT__WEBHOOK_SECRETS", "whsec_b")];
+    assert_eq!(secrets(&load("", environment).unwrap()), ["whsec_b"]);
+}
+
+#[test]
+fn a_secret_from_the_environment_wins_over_a_file_of_secrets() {
+    let file = "[stripe.default]\nwebhook_secrets_file = \"/nowhere\"\nmode = \"test\"";
+    let settings = load(file, [("STRIPE_WEBHOOK_SECRET", "whsec_a")]).unwrap();
+    assert_eq!(secrets(&settings), ["whsec_a"]);
+    assert_eq!(default_source(&settings).mode, Mode::Test);
+}
+
+#[test]
+fn secrets_may_lie_in_files_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secrets");
+    fs::write(&path, "# old and new\nwhsec_a\n\n  whsec_b\n").unwrap();
+    let file = format!("[stripe.default]\nwebhook_secrets_file = {path:?}\napi_key_file = {path:?}");
+    assert_eq!(secrets(&load(&file, []).unwrap()), ["whsec_a", "whsec_b"]);
+}
+
+#[test]
+fn a_token_of_digits_alone_is_text_all_the_same() {
+    let settings = load("", [("KEYLEDGER_API__TOKEN", "123456789012345678901234")]).unwrap();
+    assert_eq!(settings.api.token.unwrap().expose(), "123456789012345678901234");
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_where_it_comes_from() {
+    let file = "
+        data_dri = \"x\"
+        [ingest]
+        lisetn = \"127.0.0.1:1\"
+        requests_max = \"many\"
+        [policy]
+        grace = \"3 parsecs\"
+        trial = \"sometimes\"
+        [[catalog]]
+        prise = \"price_1\"
+        seats = 0
+        [stripe.default]
+        webhook_secrets = [\"\"]
+    ";
+    let said = problems(file, [("KEYLEDGER_API__LISTEN", "nowhere")]);
+    let expected = [
+        ("data_dri", "did you mean `data_dir`? (in keyledger.toml)"),
+        ("ingest.lisetn", "did you mean `listen`? (in keyledger.toml)"),
+        ("ingest.requests_max", "(in keyledger.toml)"),
+        ("policy.grace", "3 parsecs"),
+        ("policy.trial", "(in keyledger.toml)"),
+        ("catalog.0.prise", "did you mean `price`?"),
+        ("catalog.0.seats", "leave the entry out instead"),
+        ("api.listen", "(from KEYLEDGER_API__LISTEN)"),
+        ("stripe.default.webhook_secrets", "blank"),
+    ];
+    for (name, hint) in expected {
+        assert!(said.iter().any(|it| it.contains(name) && it.contains(hint)), "{name}: {hint}\n{said:#?}");
+    }
+    assert_eq!(said.len(), expected.len(), "{said:#?}");
+}
+
+#[test]
+fn what_a_problem_says_never_shows_a_secret() {
+    let file = "[stripe.default]\nwebhook_secrets = {planted = \"whsec_planted\"}\napi_key = [\"rk_planted\"]\n[api]\ntoken = [\"planted\"]";
+    let said = problems(file, []);
+    assert_eq!(said.len(), 3, "{said:#?}");
+    assert!(said.iter().all(|it| !it.contains("planted")), "{said:#?}");
+}
+
+#[test]
+fn settings_never_show_secrets() {
+    let settings = load("", [("STRIPE_WEBHOOK_SECRET", "whsec_planted"), ("KEYLEDGER_API__TOKEN", "planted")]).unwrap();
+    assert!(!format!("{settings:?}").contains("planted"));
+}
+
+#[test]
+fn what_is_not_in_this_version_is_named() {
+    let file = "log = \"postgres://kl@db/keyledger\"\n[nats]\nurl = \"nats://x\"\n[provider.cryptlex]\naccess_token_file = \"x\"";
+    let said = problems(file, []);
+    assert_eq!(said.iter().filter(|it| it.contains("not in this version")).count(), 3, "{said:#?}");
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there() {
+    let bad = Settings::load(Some(Path::new("/nowhere/keyledger.toml")), &Environment::default()).unwrap_err();
+    assert!(bad.to_string().contains("/nowhere/keyledger.toml"), "{bad}");
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_named_with_the_line() {
+    let said = problems("a = 1\nb = = 2\n", []);
+    assert!(said[0].contains("keyledger.toml") && said[0].contains("line 2"), "{said:#?}");
+}
+
+#[test]
+fn two_sources_may_not_share_a_secret() {
+    let file =
+        "[stripe.eu]\nwebhook_secrets = [\"whsec_a\"]\n[stripe.us]\nwebhook_secrets = [\"whsec_b\", \"whsec_a\"]";
+    let said = problems(file, []);
+    assert!(said[0].contains("stripe.eu") && said[0].contains("stripe.us"), "{said:#?}");
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let file = "
+        log = \"sqlite:/a.db\"
+        views = \"sqlite:/a.db\"
+        [ingest]
+        listen = \"0.0.0.0:80\"
+        [api]
+        listen = \"0.0.0.0:80\"
+        allow_loopback_without_token = true
+        [[catalog]]
+        price = \"price_1\"
+        [[catalog]]
+        price = \"price_1\"
+        [[catalog]]
+        provider = \"cryptlex\"
+    ";
+    assert_eq!(problems(file, []).len(), 5);
+}
+
+#[test]
+fn a_source_without_secrets_is_fine_for_everything_but_taking_webhooks() {
+    let nothing = load("", []).unwrap();
+    let said = nothing.require_sources().unwrap_err().to_string();
+    assert!(said.contains("STRIPE_WEBHOOK_SECRET"), "{said}");
+    let half = load("[stripe.eu]\nmode = \"live\"", []).unwrap();
+    assert!(half.require_sources().unwrap_err().to_string().contains("stripe.eu.webhook_secrets"));
+    load("", [("STRIPE_WEBHOOK_SECRET", "whsec_a")]).unwrap().require_sources().unwrap();
+}
+
+#[test]
+fn a_blank_secret_in_the_environment_is_refused() {
+    assert!(problems("", [("STRIPE_WEBHOOK_SECRET", "")])[0].contains("blank"));
+    assert!(problems("", [("STRIPE_WEBHOOK_SECRET", "whsec_a,")])[0].contains("blank"));
+}
+
+#[test]
+fn what_decides_has_no_secrets_and_names_the_engines() {
+    let file = "[stripe.eu]\nmode = \"test\"\nwebhook_secrets = [\"whsec_planted\"]\n[provider.stub]\n[[catalog]]\nprice = \"price_1\"\nprovider = \"stub\"";
+    let deciding = load(file, []).unwrap().deciding();
+    assert_eq!(deciding.catalog[0].price, Some(PriceId::from("price_1")));
+    assert_eq!(deciding.sources[&"eu".parse::<SourceName>().unwrap()].mode, Mode::Test);
+    let engines: Vec<&str> = deciding.providers.iter().map(ProviderName::as_str).collect();
+    assert_eq!(engines, ["builtin", "stub"]);
+    assert!(!serde_json::to_string(&deciding).unwrap().contains("planted"));
+}
+
+#[test]
+fn legal_but_risky_settings_are_warned_of() {
+    let file = "[ingest]\nlisten = \"0.0.0.0:8080\"\n[api]\nlisten = \"0.0.0.0:8081\"\ntoken = \"short\"\n[stripe.default]\nwebhook_secrets = [\"secret\"]\napi_key = \"rk_1\"";
+    let warnings = load(file, []).unwrap().warnings();
+    for hint in ["proxy", "token and the keys", "guessed", "whsec_", "does not call Stripe", "catalog"] {
+        assert!(warnings.iter().any(|it| it.contains(hint)), "{hint}: {warnings:#?}");
+    }
+    assert_eq!(warnings.len(), 6, "{warnings:#?}");
+}
