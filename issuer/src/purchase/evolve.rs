@@ -62,8 +62,9 @@ pub fn evolve(mut purchase: Purchase, event: &Event, at: jiff::Timestamp) -> Pur
         Event::RetryRequested(data) => {
             let unit = purchase.unit_mut(&data.unit);
             for answered in &mut unit.not_done {
-                // Not before the engine has settled: an answer may still be on its way.
-                answered.next_attempt_at = Some(at.max(answered.asked.wait_until));
+                // A lost answer may still be on its way: not before the engine has settled.
+                let settled = if answered.answer == NotDone::Indeterminate { answered.asked.wait_until } else { at };
+                answered.next_attempt_at = Some(at.max(settled));
                 answered.in_a_row = 0;
             }
             for doubt in &mut unit.doubts {
