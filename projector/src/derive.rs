@@ -3,11 +3,15 @@
 //! Nothing here reads a clock or a database. What depends on the time is left as dates.
 
 pub mod cases;
+#[cfg(test)]
+mod given;
 pub mod items;
 pub mod licenses;
 pub mod periods;
 pub mod purchase;
 pub mod sales;
+#[cfg(test)]
+mod tests;
 pub mod units;
 
 use std::collections::BTreeSet;

@@ -9,10 +9,12 @@
 
 pub mod casebook;
 pub mod derive;
+mod digest;
 pub mod facts;
 mod fold;
 mod projector;
 pub mod read;
+pub mod replay;
 pub mod route;
 mod sql;
 mod store;

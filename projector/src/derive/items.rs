@@ -81,8 +81,10 @@ pub struct Item {
     pub name: String,
     /// What kind.
     pub kind: ItemKind,
-    /// How many were bought.
+    /// How many are bought now.
     pub quantity: u64,
+    /// The most that were ever bought: as many units are shown.
+    pub greatest_quantity: u64,
     /// Its price, where known.
     pub price: Option<PriceId>,
     /// Stripe's product, where known.
@@ -176,11 +178,19 @@ fn subscription_item(rows: &PurchaseRows<'_>, paid_lines: &[PaidLine<'_>], name:
     };
     let ever = || {
         let mut items = subscription.iter().flat_map(|subscription| &subscription.items);
-        items.any(|(id, seen)| seen.metered && rows.names.name(id) == name)
+        items.any(|(id, seen)| seen.metered && rows.names.name(id) == name) || latest.is_some_and(|line| line.metered)
     };
+    let quantity = quantity.unwrap_or(1);
+    let in_snapshots = subscription.into_iter().flat_map(|subscription| &subscription.items);
+    let in_snapshots =
+        in_snapshots.filter(|(id, _)| rows.names.name(id) == name).map(|(_, seen)| seen.greatest_quantity);
+    let on_lines = paid_lines.iter().filter(|paid| paid.item.as_deref() == Some(name.as_str()));
+    let on_lines = on_lines.filter(|paid| !paid.line.proration || paid.line.amount_minor > 0);
+    let on_lines = on_lines.map(|paid| paid.line.quantity.unwrap_or(1));
     Item {
         kind: ItemKind::Subscription,
-        quantity: quantity.unwrap_or(1),
+        quantity,
+        greatest_quantity: in_snapshots.chain(on_lines).chain([quantity]).max().unwrap_or(quantity),
         price: price.map(|price| price.id.clone()),
         product: product_of(rows, price),
         price_metadata: price.map(|price| price.metadata.clone()).unwrap_or_default(),
@@ -230,6 +240,7 @@ fn sold_once(
         name,
         kind,
         quantity: quantity.unwrap_or(1),
+        greatest_quantity: quantity.unwrap_or(1),
         price: price.map(|price| price.id.clone()),
         product: product_of(rows, price),
         price_metadata: price.map(|price| price.metadata.clone()).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! License rows: every license a unit ever had, and units whose money was gone before one was made.
+//! License rows: every license a unit ever had, and units that were stopped before one was made.
 
 use jiff::Timestamp;
 use keyledger_schemas::event::{LicenseTerms, RevokeReason, SealedKey, SuspendReason};
@@ -46,7 +46,7 @@ pub fn licenses(rows: &PurchaseRows<'_>, units: &[Unit]) -> Vec<LicenseRow> {
     let mut listed = Vec::new();
     for unit in units {
         listed.extend(unit.facts.licenses.values().map(|license| made(unit, license)));
-        if unit.facts.licenses.is_empty() && unit.standing == Standing::Revoked {
+        if unit.facts.licenses.is_empty() && unit.standing != Standing::Active {
             listed.push(never_made(rows, unit));
         }
     }
@@ -81,14 +81,18 @@ fn made(unit: &Unit, license: &UnitLicense) -> LicenseRow {
 }
 
 fn never_made(rows: &PurchaseRows<'_>, unit: &Unit) -> LicenseRow {
-    let reason = if unit.facts.revoked_by_person { RevokeReason::Operator } else { RevokeReason::MoneyGone };
+    let reason = match unit.standing {
+        Standing::Active | Standing::Suspended => None,
+        Standing::Revoked if unit.facts.revoked_by_person => Some(RevokeReason::Operator),
+        Standing::Revoked => Some(RevokeReason::MoneyGone),
+    };
     LicenseRow {
         id: rows.id.unit(&unit.item, unit.number).license(1),
         item: unit.item.clone(),
         number: unit.number,
         generation: 1,
-        state: "revoked",
-        reason: Some(revoke_word(reason)),
+        state: unit.standing.as_str(),
+        reason: reason.map(revoke_word),
         origin: "none".to_owned(),
         provider: None,
         key: None,

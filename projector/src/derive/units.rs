@@ -1,6 +1,6 @@
 //! Units: how many licenses an item is owed, until when, and what each should be like (docs/deciding.md §5).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use keyledger_schemas::ids::PriceId;
@@ -134,6 +134,7 @@ fn orphan(name: &str) -> Item {
         name: name.to_owned(),
         kind: ItemKind::Subscription,
         quantity: 1,
+        greatest_quantity: 1,
         price: None,
         product: None,
         price_metadata: Metadata::new(),
@@ -157,14 +158,18 @@ fn of_one_item(
         Ok(mapping) => (mapping, None),
         Err(error) => (None, Some(error)),
     };
-    let shared = kept.cloned().or_else(|| anew.clone());
-    let licensed = of_item.filter(|(_, facts)| !facts.licenses.is_empty()).map(|((_, number), _)| *number).max();
-    let bought = shared.as_ref().map_or(1, |mapping| mapping.units_for(item.quantity));
-    let bought = if sells(item, shared.as_ref()) && !periods.is_empty() { bought } else { 0 };
-    // Quantity 0 still shows its first unit, as one that is not owed.
-    let shown = if bought == 0 && sells(item, shared.as_ref()) && !periods.is_empty() { 1 } else { bought };
+    let adopted = || of_item.clone().find_map(|(_, facts)| adopted_mapping(facts, settings));
+    let shared = kept.cloned().or(anew).or_else(adopted);
+    let licensed = of_item.clone().filter(|(_, facts)| !facts.licenses.is_empty());
+    let licensed = licensed.map(|((_, number), _)| *number).max().unwrap_or(0);
+    // Quantity 0 still shows the units there were, as ones that are not owed.
+    let shown = match &shared {
+        _ if periods.is_empty() || !sells(item, shared.as_ref()) => 0,
+        Some(mapping) => mapping.units_for(item.greatest_quantity).max(1),
+        None => 1,
+    };
     let mut units = Vec::new();
-    for number in 1..=shown.max(licensed.unwrap_or(0)) {
+    for number in 1..=shown.max(licensed) {
         let facts = own(number).cloned().unwrap_or_default();
         let mapping = kept_mapping(&facts, item).cloned().or_else(|| shared.clone());
         let sold: &[&Period] = if sells(item, mapping.as_ref()) { periods } else { &[] };
@@ -193,10 +198,27 @@ fn of_one_item(
     units
 }
 
-/// The mapping that the unit keeps: the recorded one, as long as the price is the one it was found for or none is known.
+/// The mapping that a unit with a license keeps: the recorded one, as long as the price is the one it was found for or
+/// none is known. A unit without a license keeps nothing: a mended catalog heals it.
 fn kept_mapping<'f>(facts: &'f UnitFacts, item: &Item) -> Option<&'f Mapping> {
-    let recorded = facts.mapping.as_ref()?;
+    let recorded = facts.mapping.as_ref().filter(|_| !facts.licenses.is_empty())?;
     (item.price.is_none() || recorded.price == item.price).then_some(recorded)
+}
+
+/// What an adopted license means whose price is mapped nowhere.
+fn adopted_mapping(facts: &UnitFacts, settings: &DecidingSettings) -> Option<Mapping> {
+    let license = facts.license().filter(|license| license.origin == "adopted")?;
+    Some(Mapping {
+        provider: license.provider.clone(),
+        product: license.product.clone().unwrap_or_default(),
+        seats: Count::Quantity,
+        units: Count::Fixed(1),
+        term: Term::Subscription,
+        features: BTreeSet::new(),
+        grace: settings.policy.grace,
+        options: BTreeMap::new(),
+        price: None,
+    })
 }
 
 fn resolve(rows: &PurchaseRows<'_>, settings: &DecidingSettings, item: &Item) -> Result<Option<Mapping>, MappingError> {

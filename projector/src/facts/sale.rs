@@ -33,6 +33,8 @@ pub struct ItemSeen {
     pub prices: BTreeSet<PriceId>,
     /// Whether any snapshot said that its usage is measured.
     pub metered: bool,
+    /// The greatest quantity in a snapshot with a known status that was not incomplete; absent means 1.
+    pub greatest_quantity: u64,
 }
 
 /// What is known of a subscription.
@@ -58,6 +60,9 @@ impl SubscriptionFacts {
             let seen = self.items.entry(id.clone()).or_default();
             seen.prices.extend(item.price.as_ref().map(|price| price.id.clone()));
             seen.metered |= item.metered;
+            if is_in_force(&snapshot.status) {
+                seen.greatest_quantity = seen.greatest_quantity.max(item.quantity.unwrap_or(1));
+            }
             if let (false, Some(start), Some(end)) = (snapshot.status.is_unknown(), item.period_start, item.period_end)
             {
                 self.periods.insert(ItemPeriod { item: id.clone(), start, end });
@@ -80,6 +85,21 @@ impl SubscriptionFacts {
             parts: self.items.keys().cloned().collect(),
             ..Summary::default()
         }
+    }
+}
+
+/// Whether what a snapshot shows was ever more than an attempt.
+fn is_in_force(status: &SubscriptionStatus) -> bool {
+    match status {
+        SubscriptionStatus::Incomplete | SubscriptionStatus::IncompleteExpired | SubscriptionStatus::Unknown(_) => {
+            false
+        }
+        SubscriptionStatus::Trialing
+        | SubscriptionStatus::Active
+        | SubscriptionStatus::PastDue
+        | SubscriptionStatus::Unpaid
+        | SubscriptionStatus::Paused
+        | SubscriptionStatus::Canceled => true,
     }
 }
 

@@ -1,13 +1,15 @@
 //! Subscriptions as Stripe last showed them, and one with what hangs on it.
 
 use keyledger_schemas::ids::{PurchaseId, Scope};
+use keyledger_schemas::stripe::fact;
 
 use super::{
     AsOf, CaseFilter, LicenseFilter, PAGE_MAX, Page, PageRequest, Subscription, SubscriptionDetail, SubscriptionFilter,
     SubscriptionItem, Views, Within, page,
 };
-use crate::facts::SubscriptionFacts;
+use crate::facts::ObjectFacts;
 use crate::sql::{self, ViewsError};
+use crate::store::ObjectDocument;
 
 /// `for_ever` and `paid_until` come from its units: for ever wins.
 macro_rules! subscriptions_where {
@@ -108,11 +110,10 @@ struct SubscriptionRow {
 impl SubscriptionRow {
     fn read(self) -> Result<(Scope, Subscription), ViewsError> {
         let scope = sql::parse_scope(&self.scope)?;
-        let facts: crate::facts::ObjectFacts = sql::parse_json("a subscription", &self.facts)?;
-        let crate::facts::ObjectFacts::Subscription(facts) = facts else {
+        let document: ObjectDocument = sql::parse_json("a subscription", &self.facts)?;
+        let ObjectFacts::Subscription(facts) = document.facts else {
             return Err(ViewsError::damaged("a subscription", "its document is of another kind"));
         };
-        let facts: SubscriptionFacts = *facts;
         let current = facts.register.current().or_else(|| facts.register.skipped());
         let items = current.map(|snapshot| snapshot.items.as_slice()).unwrap_or_default();
         let paid_until = self.paid_until.filter(|_| self.for_ever == 0);
@@ -127,7 +128,7 @@ impl SubscriptionRow {
             paid_until: sql::parse_optional_time(paid_until.as_deref())?,
             cancel_at: current.and_then(|snapshot| snapshot.cancel_at),
             cancel_at_period_end: current.is_some_and(|snapshot| snapshot.cancel_at_period_end),
-            ended_at: current.and_then(keyledger_schemas::stripe::fact::SubscriptionSeen::ended),
+            ended_at: current.and_then(fact::SubscriptionSeen::ended),
             trial_end: current.and_then(|snapshot| snapshot.trial_end),
             metadata: current.map(|snapshot| snapshot.metadata.clone()).unwrap_or_default(),
         };
@@ -135,7 +136,7 @@ impl SubscriptionRow {
     }
 }
 
-fn item(item: &keyledger_schemas::stripe::fact::SubscriptionItem) -> SubscriptionItem {
+fn item(item: &fact::SubscriptionItem) -> SubscriptionItem {
     SubscriptionItem {
         id: item.id.to_string(),
         price: item.price.as_ref().map(|price| price.id.to_string()),

@@ -1,0 +1,193 @@
+//! What the tests of the fold share: a log in memory, the fixture stories, and the views in a file.
+
+#![expect(dead_code, reason = "every test takes what it needs")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use keyledger_eventlog::consumer::{Consumer, Options, Step};
+use keyledger_eventlog::log::{Append, EventLog};
+use keyledger_eventlog::memory::MemoryLog;
+use keyledger_eventlog::tail::SqlTail;
+use keyledger_projector::Projector;
+use keyledger_projector::read::{AsOf, License, LicenseFilter, OpenObligation, PageRequest, Views, Within};
+use keyledger_schemas::clock::ManualClock;
+use keyledger_schemas::envelope::{IdReuse, NewEvent, PARTITIONS};
+use keyledger_schemas::event::{Event, SettingsChanged};
+use keyledger_schemas::ids::{Mode, Scope, SourceName};
+use keyledger_schemas::settings::DecidingSettings;
+
+/// The older of the two API versions of the fixtures.
+pub const OLD: &str = "2024-06-20";
+/// The newer one.
+pub const NEW: &str = "2026-07-29.dahlia";
+/// Both.
+pub const VERSIONS: [&str; 2] = [OLD, NEW];
+
+/// Live, of the default source.
+pub fn scope() -> Scope {
+    Scope::new(SourceName::default(), Mode::Live)
+}
+
+/// A time.
+pub fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// Settings that map everything to the engine `builtin`, and issue in live mode.
+pub fn settings() -> DecidingSettings {
+    serde_json::from_value(serde_json::json!({
+        "catalog": [{ "product": "pro" }],
+        "sources": { "default": { "mode": "live" } },
+        "providers": ["builtin"],
+    }))
+    .unwrap()
+}
+
+/// An event of ours.
+pub fn own(id: &str, event: &Event, occurred_at: Timestamp) -> NewEvent {
+    NewEvent {
+        id: id.into(),
+        kind: event.kind().to_owned(),
+        scope: scope(),
+        stream: "own".into(),
+        occurred_at,
+        causation_id: None,
+        correlation_id: None,
+        schema_version: 1,
+        actor: Some("ana".to_owned()),
+        partition: 0,
+        delivery: None,
+        data: event.encode(),
+        on_reuse: IdReuse::Refused,
+    }
+}
+
+/// The settings as the first event.
+pub fn settings_changed(settings: DecidingSettings) -> NewEvent {
+    own("settings", &Event::SettingsChanged(SettingsChanged { settings }), Timestamp::UNIX_EPOCH)
+}
+
+/// A Stripe event as it was delivered.
+pub fn stripe(body: Vec<u8>) -> NewEvent {
+    let read: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let id = format!("{}:{}", read["id"].as_str().unwrap(), read["api_version"].as_str().unwrap_or_default());
+    NewEvent {
+        kind: format!("stripe.{}", read["type"].as_str().unwrap()),
+        occurred_at: Timestamp::from_second(read["created"].as_i64().unwrap()).unwrap(),
+        stream: format!("stripe:{id}").as_str().into(),
+        id: id.as_str().into(),
+        data: body,
+        partition: PARTITIONS - 1,
+        on_reuse: IdReuse::FirstWins,
+        actor: None,
+        ..own(
+            "",
+            &Event::SettingsChanged(SettingsChanged { settings: DecidingSettings::default() }),
+            at("2026-01-01T00:00:00Z"),
+        )
+    }
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/testdata/stripe")
+}
+
+/// The events of a story in one version, in order.
+pub fn story(name: &str, version: &str) -> Vec<NewEvent> {
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(fixtures().join("manifest.json")).unwrap()).unwrap();
+    let stories = manifest["stories"].as_array().unwrap();
+    let story = stories.iter().find(|story| story["story"] == name).unwrap();
+    let steps = story["steps"].as_array().unwrap().iter();
+    let files = steps.filter_map(|step| step["files"][version].as_str());
+    files.map(|file| stripe(std::fs::read(fixtures().join(file)).unwrap())).collect()
+}
+
+/// The names of all stories.
+pub const STORIES: [&str; 14] = ["a", "b", "c", "d", "e", "e2", "f", "g", "h", "i", "j", "k", "m", "l"];
+
+/// A log, and views of it in a folder that goes away.
+pub struct World {
+    pub log: Arc<MemoryLog>,
+    pub clock: Arc<ManualClock>,
+    pub folder: tempfile::TempDir,
+}
+
+impl World {
+    /// An empty log at noon.
+    pub fn new() -> Self {
+        let clock = Arc::new(ManualClock::at(at("2026-12-01T12:00:00Z")));
+        let folder = tempfile::tempdir().unwrap();
+        Self { log: Arc::new(MemoryLog::new(clock.clone())), clock, folder }
+    }
+
+    /// A log with the usual settings and these events.
+    pub async fn with(events: Vec<NewEvent>) -> Self {
+        let world = Self::new();
+        world.append(vec![settings_changed(settings())]).await;
+        world.append(events).await;
+        world
+    }
+
+    /// Appends.
+    pub async fn append(&self, events: Vec<NewEvent>) {
+        self.log.append(Append::events(events)).await.unwrap();
+    }
+
+    /// Where the views of this name are.
+    pub fn url(&self, name: &str) -> String {
+        format!("sqlite:{}", self.folder.path().join(name).display())
+    }
+
+    /// Folds what the log holds into the views of this name, in batches of this size.
+    pub async fn fold(&self, name: &str, batch: usize) {
+        let projector = Projector::open(&self.url(name)).await.unwrap();
+        let tail = Arc::new(SqlTail::new(self.log.clone()));
+        let mut consumer = Consumer::new(projector, tail, Options { batch, ..Options::default() });
+        assert_eq!(consumer.run_until_idle().await.unwrap(), Step::Idle);
+    }
+
+    /// The views of this name.
+    pub async fn views(&self, name: &str) -> Views {
+        Views::open_read(&self.url(name)).await.unwrap()
+    }
+
+    /// Folds everything and opens the views.
+    pub async fn folded(&self) -> Views {
+        self.fold("views.db", 256).await;
+        self.views("views.db").await
+    }
+}
+
+/// Everything owed that is not met, as short text: `sub_…/si_…/1 no_key issuing`, with ids shortened to their prefix.
+pub async fn open(views: &Views) -> Vec<String> {
+    views.open_obligations(&Within::default()).await.unwrap().iter().map(line).collect()
+}
+
+fn line(open: &OpenObligation) -> String {
+    let subject = open.subject.trim_start_matches("default:-:live:");
+    format!("{subject} {} {}", open.kind, open.cause.as_deref().unwrap_or("-"))
+}
+
+/// How many of each kind of obligation are open.
+pub async fn open_kinds(views: &Views) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for open in views.open_obligations(&Within::default()).await.unwrap() {
+        *kinds.entry(open.kind).or_default() += 1;
+    }
+    kinds
+}
+
+/// All licenses at a time.
+pub async fn licenses(views: &Views, at: Timestamp) -> Vec<License> {
+    let all = PageRequest { limit: 200, after: None };
+    views.licenses(&Within::default(), &LicenseFilter::default(), at, &all).await.unwrap().data
+}
+
+/// A time after everything.
+pub fn late() -> AsOf {
+    AsOf::at(at("2027-06-01T00:00:00Z"))
+}
