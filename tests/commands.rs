@@ -7,9 +7,13 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use clap::{CommandFactory, Parser};
 use keyledger::cli::Arguments;
+use keyledger_ingest::signature;
+use keyledger_schemas::clock::{Clock, SystemClock};
+use keyledger_schemas::secret::Secret;
 use serde_json::Value;
 
 const README: &str = include_str!("../README.md");
@@ -296,4 +300,119 @@ fn a_file_that_is_no_license_ends_with_3() {
     assert_ends(&output, 3);
     let said: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(said["genuine"], false);
+}
+
+/// Posts a story of the fixtures to a service that is up, signed for now.
+fn post_story(ready: &Value, story: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/testdata/stripe/events").join(story);
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.to_str().unwrap().contains("2026-07-29.dahlia"));
+    files.sort_by_key(|file| file.file_stem().unwrap().to_str().unwrap().rsplit('.').next().unwrap().to_owned());
+    let secret = Secret::new("whsec_of_a_test");
+    let url = format!("{}/webhooks/stripe", ready["ingest"].as_str().unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let http = reqwest::Client::new();
+        for file in files {
+            let body = fs::read(file).unwrap();
+            let header = signature::sign(&secret, &body, SystemClock.now());
+            let response = http.post(&url).header(signature::HEADER, header).body(body).send().await.unwrap();
+            assert!(response.status().is_success());
+        }
+    });
+}
+
+/// Asks again until `good`, for ten seconds at most.
+#[track_caller]
+fn wait_for(what: &str, mut good: impl FnMut() -> bool) {
+    for _ in 0..100 {
+        if good() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{what} did not come within ten seconds");
+}
+
+/// What a verb prints with `--json`, line by line.
+fn rows(folder: &Path, arguments: &[&str]) -> Vec<Value> {
+    let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+    stdout(&run(folder, &arguments)).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_license_is_shown_filed_verified_and_revoked_from_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("keyledger.toml"), "[[catalog]]\nproduct = \"pro\"\n").unwrap();
+    let (up, ready) = Up::start(folder, &["up"]);
+    post_story(&ready, "b_one_off_payment");
+    wait_for("the license", || rows(folder, &["licenses"]).len() == 1);
+    wait_for("agreement of the books", || run(folder, &["check"]).status.code() == Some(0));
+
+    let license = &rows(folder, &["licenses"])[0];
+    let id = license["id"].as_str().unwrap();
+    assert_eq!((&license["state"], &license["product"]), (&"active".into(), &"pro".into()));
+    assert!(license["key"].as_str().unwrap().contains('…'), "lists never show a key");
+    let revealed = &rows(folder, &["licenses", "show", id, "--reveal"])[0];
+    let key = revealed["key"].as_str().unwrap();
+    assert!(key.starts_with("KL-") && !key.contains('…'));
+    assert_eq!(rows(folder, &["events", "--type", "operator.key_revealed"])[0]["actor"], "tester");
+    assert!(stdout(&run(folder, &["search", key])).contains(id));
+
+    let file = run(folder, &["licenses", "file", id]);
+    assert_ends(&file, 0);
+    fs::write(folder.join("a.license"), &file.stdout).unwrap();
+    assert_ends(&run(folder, &["licenses", "verify", "a.license"]), 0);
+    let public_key = "data/keys/license-signing.pub.pem";
+    assert_ends(&run(folder, &["licenses", "verify", "a.license", "--public-key", public_key]), 0);
+
+    assert_ends(&run(folder, &["licenses", "revoke", id, "--reason", "shared in public", "--by", "ana"]), 0);
+    wait_for("the revoke", || rows(folder, &["licenses"])[0]["state"] == "revoked");
+    assert_ends(&run(folder, &["licenses", "file", id]), 2);
+    assert_eq!(rows(folder, &["events", "--type", "operator.revoke_requested"])[0]["actor"], "ana");
+    wait_for("agreement of the books", || run(folder, &["check"]).status.code() == Some(0));
+    assert_ends(&run(folder, &["replay"]), 0);
+    assert_eq!(up.stop("-TERM"), Some(0));
+    let replayed = rows(folder, &["replay"]);
+    assert_eq!((&replayed[0]["switched"], &replayed[0]["differences"]), (&true.into(), &Value::Array(Vec::new())));
+    assert_eq!(rows(folder, &["licenses"])[0]["state"], "revoked");
+}
+
+#[test]
+fn a_case_is_listed_retried_and_waived_from_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (up, ready) = Up::start(folder, &["up"]);
+    post_story(&ready, "h_incomplete_sca");
+    wait_for("the case", || rows(folder, &["cases", "--kind", "no_key"]).len() == 1);
+    let case = &rows(folder, &["cases"])[0];
+    assert_eq!(case["cause"], "unmapped_price");
+    assert_ends(&run(folder, &["catalog"]), 3);
+    assert_ends(&run(folder, &["doctor"]), 3);
+    let id = case["id"].as_str().unwrap();
+    assert_ends(&run(folder, &["cases", "retry", id]), 0);
+    assert_ends(&run(folder, &["cases", "waive", id, "--reason", "a gift"]), 0);
+    wait_for("the waiver", || rows(folder, &["cases"]).is_empty());
+    assert_eq!(rows(folder, &["cases", "--status", "waived"])[0]["waived_by"], "tester");
+    wait_for("agreement of the books", || run(folder, &["check"]).status.code() == Some(0));
+    assert_ends(&run(folder, &["cases", "retry", "kl_cas_00000000000000000000000000000000"]), 2);
+    assert_eq!(up.stop("-TERM"), Some(0));
+}
+
+#[test]
+fn the_demo_ends_with_one_customer_charged_without_a_key_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    for version in ["2026-07-29.dahlia", "2024-06-20"] {
+        let started = Instant::now();
+        let arguments = ["demo", "--exit", "--json", "--api-version", version];
+        let output = keyledger(folder.path(), &arguments).env("TMPDIR", folder.path()).output().unwrap();
+        assert_ends(&output, 0);
+        let shown: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!(shown["charged_without_key"].as_array().unwrap().len(), 1);
+        assert!(shown["customers"].as_array().unwrap().len() >= 14);
+        assert!(shown["licenses"].as_array().unwrap().len() >= 10);
+        assert!(started.elapsed() < Duration::from_secs(60));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "something is left behind");
+    }
 }

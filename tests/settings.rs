@@ -107,6 +107,16 @@ fn the_example_file_shows_every_setting() {
 }
 
 #[test]
+fn the_settings_in_the_readme_are_settings() {
+    let readme = include_str!("../README.md");
+    let blocks: Vec<&str> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 2);
+    for block in blocks {
+        load(block, []).unwrap();
+    }
+}
+
+#[test]
 fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
     let file = "[ingest]\nlisten = \"127.0.0.1:1\"\nrequests_max = 7\n[api]\nlisten = \"127.0.0.1:2\"";
     let settings = load(file, [("KEYLEDGER_INGEST__LISTEN", "127.0.0.1:3")]).unwrap();
@@ -114,6 +124,20 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
     assert_eq!(settings.ingest.requests_max, 7);
     assert_eq!(settings.ingest.headers_max, 100);
     assert_eq!(settings.api.listen.port(), 2);
+}
+
+#[test]
+fn lists_tables_and_lengths_of_time_can_come_from_the_environment() {
+    let environment = [
+        ("KEYLEDGER_CATALOG", "[{product=\"pro\", seats=3, features=[f1]}]"),
+        ("KEYLEDGER_POLICY__GRACE", "0s"),
+        ("KEYLEDGER_POLICY__LEFT_BY_OTHER_SYSTEM", "case"),
+        ("KEYLEDGER_STRIPE__EU_SHOP__WEBHOOK_SECRETS", "[whsec_a, whsec_b]"),
+    ];
+    let settings = load("", environment).unwrap();
+    assert_eq!(settings.catalog[0].provider_product(), "pro");
+    assert_eq!(settings.policy.grace.seconds(), 0);
+    assert_eq!(settings.sources[&"eu_shop".parse::<SourceName>().unwrap()].webhook_secrets.len(), 2);
 }
 
 #[test]
