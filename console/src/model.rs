@@ -9,7 +9,6 @@ mod event;
 mod license;
 mod status;
 
-use keyledger_projector::read;
 use keyledger_schemas::ids::PurchaseId;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -27,13 +26,6 @@ pub struct Page<T> {
     pub data: Vec<T>,
     /// What to give as `after` for the next page; null on the last.
     pub next: Option<String>,
-}
-
-impl<T> Page<T> {
-    /// A page of the views as the API shows it.
-    pub fn of<R: Into<T>>(page: read::Page<R>) -> Self {
-        Self { data: page.data.into_iter().map(Into::into).collect(), next: page.next }
-    }
 }
 
 /// A purchase, named.

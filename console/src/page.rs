@@ -1,6 +1,7 @@
 //! Cursors: opaque text that names the row a page ended with.
 
 use data_encoding::BASE64URL_NOPAD;
+use jiff::Timestamp;
 use keyledger_projector::read::{self, PageRequest};
 
 use crate::model::Page;
@@ -19,6 +20,9 @@ pub fn request(page: &PageRequest) -> Result<PageRequest, Problem> {
     Ok(PageRequest { limit: page.limit, after })
 }
 
+/// A time as the views write it: `2026-03-01T00:00:00.000000000Z`.
+const TIME_CHARS: usize = 30;
+
 /// The cursor that asks for what comes after a sort key.
 pub fn cursor(sort_key: &str) -> String {
     BASE64URL_NOPAD.encode(sort_key.as_bytes())
@@ -30,15 +34,17 @@ pub fn page<R, T>(page: read::Page<R>, row: impl FnMut(R) -> T) -> Page<T> {
     Page { data: page.data.into_iter().map(row).collect(), next }
 }
 
-/// The views sort by a position in 20 digits and a name: anything else was made up, and would silently answer wrong.
+/// The views sort by a position in 20 digits, or by a time, and then by a name: anything else was made up, and would
+/// silently answer wrong.
 fn sort_key(cursor: &str) -> Option<String> {
     if cursor.len() > SORT_KEY_MAX * 2 {
         return None;
     }
     let text = String::from_utf8(BASE64URL_NOPAD.decode(cursor.as_bytes()).ok()?).ok()?;
-    let (position, name) = text.split_once('/')?;
-    let fits = position.len() == 20 && position.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty();
-    fits.then_some(text)
+    let (place, name) = text.split_once('/')?;
+    let is_position = place.len() == 20 && place.bytes().all(|b| b.is_ascii_digit());
+    let is_time = || place.len() == TIME_CHARS && place.parse::<Timestamp>().is_ok();
+    (!name.is_empty() && (is_position || is_time())).then_some(text)
 }
 
 fn bad_cursor() -> Problem {
@@ -55,15 +61,23 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_back() {
-        let key = "00000000000000000042/default:-:live:cus_1";
-        assert_eq!(after(&cursor(key)).unwrap().as_deref(), Some(key));
+        for key in ["00000000000000000042/default:-:live:cus_1", "2026-08-10T07:50:02.000000000Z/kl_cas_1"] {
+            assert_eq!(after(&cursor(key)).unwrap().as_deref(), Some(key));
+        }
     }
 
     #[test]
     fn made_up_cursors_are_refused() {
-        for bad in
-            ["", "42", "zzz!", &cursor("42/x"), &cursor("00000000000000000042/"), &cursor("x"), &"A".repeat(5000)]
-        {
+        for bad in [
+            "",
+            "42",
+            "zzz!",
+            &cursor("42/x"),
+            &cursor("2026-08-10/x"),
+            &cursor("00000000000000000042/"),
+            &cursor("x"),
+            &"A".repeat(5000),
+        ] {
             assert!(after(bad).is_err(), "{bad}");
         }
     }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keyledger_engine::key;
 use keyledger_projector::read::{CustomerFilter, Hit, LicenseFilter, PageRequest, SubscriptionFilter, Term};
+use keyledger_schemas::envelope::Recorded;
 use keyledger_schemas::ids::{CaseId, LicenseId};
+use uuid::Uuid;
 
 use super::{Api, View};
 use crate::model::{Found, FoundGroup, SearchResults};
@@ -57,7 +59,8 @@ impl Api {
 
     async fn look_up(&self, view: &View, lookup: &Lookup) -> Result<Hits, Problem> {
         let terms = match lookup {
-            Lookup::Stripe { kind: StripeKind::Event, id } => return self.events_named(view, id).await,
+            Lookup::Stripe { kind: StripeKind::Event, id } => return Ok(events(self.stripe_events(view, id).await?)),
+            Lookup::Event(id) => return self.event_named(view, id).await,
             Lookup::Stripe { id, .. } => vec![Term::StripeId(id.clone())],
             Lookup::Email(email) => vec![Term::Email(email.clone())],
             Lookup::Key(typed) => vec![Term::KeyHash(key::hash(&self.keys, typed.expose()))],
@@ -65,7 +68,7 @@ impl Api {
             Lookup::CryptolensId { id, product } => return self.cryptolens(view, id, product.as_deref()).await,
             Lookup::CryptolensGlobalId(id) => return self.cryptolens(view, id, None).await,
             Lookup::CryptolensCustomer(id) => return self.cryptolens_customer(view, id).await,
-            Lookup::Uuid(uuid) => vec![Term::Uuid(*uuid)],
+            Lookup::Uuid(uuid) => return self.uuid(view, *uuid).await,
             Lookup::Case(uuid) => return self.case_named(view, CaseId(*uuid)).await,
             Lookup::InvoiceNumber(number) => vec![Term::InvoiceNumber(number.clone())],
             Lookup::Name(name) => vec![Term::NamePrefix(name.clone())],
@@ -74,19 +77,20 @@ impl Api {
         Ok(Hits { more: hits.len() >= SHOWN_MAX, found: hits.into_iter().map(Found::from).collect() })
     }
 
-    async fn events_named(&self, view: &View, evt: &str) -> Result<Hits, Problem> {
-        let events = self.stripe_events(view, evt).await?;
-        let found = events.into_iter().map(|event| Found {
-            kind: "event".to_owned(),
-            url: Found::url_of("event", event.id.as_str(), event.scope.mode),
-            id: event.id.to_string(),
-            source: event.scope.source.to_string(),
-            mode: event.scope.mode.to_string(),
-            purchase: None,
-            customer: None,
-            label: Some(event.kind),
-        });
-        Ok(Hits { found: found.collect(), more: false })
+    async fn event_named(&self, view: &View, id: &str) -> Result<Hits, Problem> {
+        match self.recorded(view, id).await {
+            Ok(event) => Ok(events(vec![event])),
+            Err(Problem::NotFound { .. }) => Ok(Hits::default()),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// A license, a case, a license of another engine, or an event of ours.
+    async fn uuid(&self, view: &View, uuid: Uuid) -> Result<Hits, Problem> {
+        let mut hits = self.event_named(view, &uuid.to_string()).await?;
+        let found = self.views().await?.search(&view.within, &[Term::Uuid(uuid)]).await?;
+        hits.found.extend(found.into_iter().map(Found::from));
+        Ok(hits)
     }
 
     async fn case_named(&self, view: &View, id: CaseId) -> Result<Hits, Problem> {
@@ -170,10 +174,25 @@ impl Api {
     }
 }
 
+fn events(events: Vec<Recorded>) -> Hits {
+    let found = events.into_iter().map(|event| Found {
+        kind: "event".to_owned(),
+        url: Found::url_of("event", event.id.as_str(), event.scope.mode),
+        id: event.id.to_string(),
+        source: event.scope.source.to_string(),
+        mode: event.scope.mode.to_string(),
+        purchase: None,
+        customer: None,
+        label: Some(event.kind),
+    });
+    Hits { found: found.collect(), more: false }
+}
+
 /// Whether the token names one thing, rather than the end or the beginning of several, or a person.
 fn is_exact(lookup: &Lookup) -> bool {
     match lookup {
         Lookup::Stripe { .. }
+        | Lookup::Event(_)
         | Lookup::Key(_)
         | Lookup::CryptolensId { .. }
         | Lookup::CryptolensGlobalId(_)

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use keyledger_schemas::ids::PurchaseId;
 use keyledger_schemas::secret::Secret;
 use uuid::Uuid;
 
@@ -24,6 +25,8 @@ pub enum Lookup {
         /// The id as typed.
         id: String,
     },
+    /// An event, by its whole id.
+    Event(String),
     /// An e-mail address, current or former, in lower case.
     Email(String),
     /// A whole license key of any engine.
@@ -90,6 +93,7 @@ impl Lookup {
     pub fn meaning(&self) -> &'static str {
         match self {
             Self::Stripe { kind, .. } => kind.name(),
+            Self::Event(_) => "event",
             Self::Email(_) => "e-mail address",
             Self::Key(_) => "license key",
             Self::KeyTail(_) => "end of a license key",
@@ -161,6 +165,9 @@ pub fn recognize(text: &str) -> Vec<Lookup> {
     if let Some(lookup) = cryptolens(text) {
         return vec![lookup];
     }
+    if let Some(lookup) = identity(text) {
+        return vec![lookup];
+    }
     if text.is_empty()
         || text.contains(|c: char| c.is_whitespace() || "()\":=<>~!".contains(c))
         || text.starts_with('-')
@@ -203,6 +210,20 @@ fn cryptolens(text: &str) -> Option<Lookup> {
         ("skm_customer_id", None) => Some(Lookup::CryptolensCustomer(value)),
         _ => None,
     }
+}
+
+/// What keyledger shows as an id: `source:account:mode:` and a Stripe id, with the API version for an event.
+fn identity(text: &str) -> Option<Lookup> {
+    let object = text.parse::<PurchaseId>().ok()?.object;
+    if object.chars().any(char::is_whitespace) {
+        return None;
+    }
+    if object.starts_with("evt_") {
+        return Some(Lookup::Event(text.to_owned()));
+    }
+    // Units are written `purchase/item/number`.
+    let id = object.split('/').next().unwrap_or_default();
+    stripe_kind(id).map(|kind| Lookup::Stripe { kind, id: id.to_owned() })
 }
 
 /// A lone operator is a mistake in a query, not a name.
@@ -310,6 +331,15 @@ mod tests {
         assert_eq!(recognize(&uuid.to_string()), [Lookup::Uuid(uuid)]);
         assert_eq!(recognize(&format!("kl_lic_{}", uuid.simple())), [Lookup::Uuid(uuid)]);
         assert_eq!(recognize(&format!("kl_cas_{}", uuid.simple())), [Lookup::Case(uuid)]);
+    }
+
+    #[test]
+    fn what_keyledger_shows_as_an_id_can_be_pasted_back() {
+        let event = "default:-:live:evt_1:2024-06-20";
+        assert_eq!(recognize(event), [Lookup::Event(event.to_owned())]);
+        assert_eq!(meanings("default:acct_9:test:sub_1"), ["subscription"]);
+        assert_eq!(recognize("default:-:live:sub_1/si_1/1")[0], recognize("sub_1")[0]);
+        assert_eq!(recognize("default:-:live:sub_1 ana"), []);
     }
 
     #[test]

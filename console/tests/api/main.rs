@@ -1,4 +1,6 @@
-//! The API over real HTTP, with a log in memory and views that the projector folded.
+//! The API over real HTTP, with a log in memory and rows of views as the projector writes them.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail; helpers outside of test functions are not seen as tests")]
 
 mod app;
 mod shop;
@@ -10,4 +12,5 @@ mod openapi;
 mod problems;
 mod repairs;
 mod search;
+mod stories;
 mod views;

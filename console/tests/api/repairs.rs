@@ -1,12 +1,13 @@
 //! The three repairs: what they record, and that asking twice records once.
 
+use keyledger_schemas::ids::CaseId;
 use serde_json::{Value, json};
 
 use crate::app::{ADMIN, App};
 use crate::shop;
 
-fn path(case: impl ToString, verb: &str) -> String {
-    format!("/api/v1/cases/{}/{verb}", case.to_string())
+fn path(case: CaseId, verb: &str) -> String {
+    format!("/api/v1/cases/{case}/{verb}")
 }
 
 async fn recorded(app: &App) -> Vec<Value> {

@@ -13,8 +13,12 @@ async fn found(app: &App, text: &str) -> Vec<String> {
 }
 
 async fn search(app: &App, text: &str) -> Value {
-    let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    app.get(&format!("/api/v1/search?q={encoded}")).await
+    app.get(&path(text)).await
+}
+
+/// The route with every byte of the text encoded, whatever it is.
+fn path(text: &str) -> String {
+    text.bytes().fold("/api/v1/search?q=".to_owned(), |path, byte| format!("{path}%{byte:02X}"))
 }
 
 #[tokio::test]
@@ -113,8 +117,7 @@ async fn what_the_views_do_not_hold_is_an_error_and_not_silence() {
         ("seats>2 is:no-key", 9),
         ("key~9F4C", 1),
     ] {
-        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let problem = app.problem(&format!("/api/v1/search?q={encoded}")).await;
+        let problem = app.problem(&path(query)).await;
         assert_eq!(problem["errors"][0]["column"], column, "{query}: {problem}");
     }
 }

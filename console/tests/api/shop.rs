@@ -131,7 +131,7 @@ async fn subscriptions(db: &mut SqliteConnection) {
         let (id, customer, position) = (format!("sub_{name}"), format!("cus_{name}"), number + 4);
         let mut facts = SubscriptionFacts::default();
         facts.observe(&snapshot(&id, &customer));
-        let facts = serde_json::to_string(&ObjectFacts::Subscription(Box::new(facts))).unwrap();
+        let facts = json!({"facts": ObjectFacts::Subscription(Box::new(facts)), "parents": []}).to_string();
         let object = |kind: &str, id: &str, status: &str, facts: &str| {
             json!({
                 "scope": "default:-:live", "kind": kind, "id": id, "source": "default", "mode": "live",
@@ -213,7 +213,7 @@ async fn cases(db: &mut SqliteConnection) {
             "id": id.to_string(), "kind": kind, "status": status, "scope": "default:-:live", "source": "default",
             "mode": "live", "subject": subject, "opened_at": time("2026-03-01T00:00:00Z"), "opened_position": position,
             "visible_from": time("2026-03-01T00:00:00Z"), "last_position": position, "attempts": 0, "awaits_issuer": 0,
-            "sort_key": format!("{position:020}/{id}"),
+            "sort_key": format!("{}/{id}", time(&format!("2026-03-0{position}T00:00:00Z"))),
         })
     };
     let mut open = case(no_key(), "no_key", "open", unit("sub_li").to_string(), 5);
