@@ -31,6 +31,19 @@ impl Projector {
         Ok(Self { url: url.to_owned(), connection: Some(connection) })
     }
 
+    /// Takes everything out of the views, so that they are read from the log again: what to do when the checkpoint is
+    /// not in the log ([`HandleError::Diverged`]).
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; the views are as they were.
+    pub async fn reset(&mut self) -> Result<(), ViewsError> {
+        let mut connection = self.take().await?;
+        store::reset(&mut connection).await?;
+        self.connection = Some(connection);
+        Ok(())
+    }
+
     /// Closes the file cleanly.
     ///
     /// # Errors

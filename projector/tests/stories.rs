@@ -2,38 +2,119 @@
 
 mod support;
 
-use keyledger_projector::read::{PageRequest, SubscriptionFilter, Within};
-use support::{STORIES, VERSIONS, World, open, story};
+use keyledger_projector::read::{CaseFilter, CaseStatus, LicenseState, PageRequest, Within};
+use support::{STORIES, Shuffle, VERSIONS, World, issue_all, late, licenses, open, open_kinds, outcome, story};
+
+/// What is open at the end of a story when nobody issues: kind, cause and amount of each case, oldest first.
+async fn cases_of(name: &str, version: &str) -> Vec<String> {
+    let world = World::with(story(name, version)).await;
+    let views = world.folded().await;
+    let open = CaseFilter { status: Some(CaseStatus::Open), ..CaseFilter::default() };
+    let page = views.cases(&Within::default(), &open, late(), &PageRequest::default()).await.unwrap();
+    let case = |case: keyledger_projector::read::Case| {
+        let amount = case.amount.map(|amount| amount.to_string()).unwrap_or_default();
+        format!("{} {} {amount}", case.kind, case.cause.unwrap_or_default())
+    };
+    page.data.into_iter().map(case).collect()
+}
 
 #[tokio::test]
-async fn show() {
+async fn each_story_ends_with_what_was_charged_and_has_no_key() {
+    let one = |amount: &str| vec![format!("no_key issuing {amount}")];
+    let expected = [
+        // A key that the subscription's metadata names is a key: the first unit is met by it.
+        ("a", vec![]),
+        ("b", one("10.00 USD")),
+        ("c", one("20.00 USD")),
+        ("d", vec![]),
+        ("e", vec![]),
+        ("e2", vec![]),
+        ("f", vec![]),
+        ("g", vec!["no_key left_by_other_system 20.00 USD".to_owned()]),
+        ("h", one("20.00 USD")),
+        ("i", one("10.00 USD")),
+        ("j", one("20.00 USD")),
+        ("k", vec![]),
+        ("m", vec![]),
+        ("l", vec![]),
+    ];
+    for (name, cases) in expected {
+        for version in VERSIONS {
+            assert_eq!(cases_of(name, version).await, cases, "story {name}, {version}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_versions_of_a_story_come_to_the_same() {
     for name in STORIES {
+        let mut outcomes = Vec::new();
+        for version in VERSIONS {
+            outcomes.push(outcome(&World::with(story(name, version)).await.folded().await).await);
+        }
+        assert_eq!(outcomes[0], outcomes[1], "story {name}");
+    }
+}
+
+#[tokio::test]
+async fn money_that_went_back_before_a_license_was_made_is_listed_as_revoked_without_key() {
+    for name in ["e", "f"] {
         for version in VERSIONS {
             let world = World::with(story(name, version)).await;
             let views = world.folded().await;
-            println!("== {name} {version}");
-            for line in open(&views).await {
-                println!("   {line}");
-            }
-            let all = PageRequest::default();
-            for case in views.cases(&Within::default(), &Default::default(), support::late(), &all).await.unwrap().data
-            {
-                println!(
-                    "   case {} {:?} {} {:?} {:?} {:?}",
-                    case.kind,
-                    case.status,
-                    case.subject,
-                    case.amount.map(|a| a.to_string()),
-                    case.cause,
-                    case.detail
-                );
-            }
-            for l in support::licenses(&views, support::late().at).await {
-                println!("   lic {} {:?} {:?}", l.unit, l.state, l.reason);
-            }
-            for s in views.subscriptions(&Within::default(), &SubscriptionFilter::default(), &all).await.unwrap().data {
-                println!("   sub {} {:?} {:?} paid_until={:?}", s.id, s.status, s.customer, s.paid_until);
+            let listed = licenses(&views, late().at).await;
+            assert_eq!(listed.len(), 1, "story {name}, {version}");
+            assert_eq!((listed[0].state, listed[0].key.is_some()), (LicenseState::Revoked, false));
+            assert_eq!((listed[0].paid_until, listed[0].expires_at), (None, None));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_license_closes_the_case_and_nothing_else_does() {
+    for name in STORIES {
+        let world = World::with(story(name, VERSIONS[1])).await;
+        issue_all(&world, &world.folded().await).await;
+        let views = world.folded().await;
+        assert_eq!(open(&views).await, Vec::<String>::new(), "story {name}");
+    }
+}
+
+#[tokio::test]
+async fn the_order_and_number_of_events_changes_nothing() {
+    for name in STORIES {
+        for version in VERSIONS {
+            let events = story(name, version);
+            let straight = outcome(&World::with(events.clone()).await.folded().await).await;
+            let mut reversed = events.clone();
+            reversed.reverse();
+            let mut orders = vec![reversed];
+            orders.extend((0..6).map(|seed| Shuffle(seed).shuffle(events.clone())));
+            for (number, order) in orders.into_iter().enumerate() {
+                let found = outcome(&World::with(order).await.folded().await).await;
+                assert_eq!(found, straight, "story {name}, {version}, order {number}");
             }
         }
     }
+}
+
+#[tokio::test]
+async fn both_renderings_of_every_event_are_one_event() {
+    for name in STORIES {
+        let straight = outcome(&World::with(story(name, VERSIONS[1])).await.folded().await).await;
+        let both: Vec<_> = VERSIONS.iter().flat_map(|version| story(name, version)).collect();
+        for seed in 0..4 {
+            let found = outcome(&World::with(Shuffle(seed).shuffle(both.clone())).await.folded().await).await;
+            assert_eq!(found, straight, "story {name}, seed {seed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mode_that_does_not_issue_is_kept_and_has_no_cases() {
+    let world = World::new();
+    world.append(story("a", VERSIONS[0])).await;
+    let views = world.folded().await;
+    assert!(open_kinds(&views).await.is_empty());
+    assert!(!outcome(&views).await.is_empty());
 }

@@ -48,11 +48,24 @@ pub(crate) async fn connect(url: &str) -> Result<SqliteConnection, ViewsError> {
         if meta.is_some() {
             tracing::warn!("the views were made by another build and are rebuilt from the log");
         }
-        sqlx::raw_sql(include_str!("../../migrations/sqlite/reset.sql")).execute(&mut *transaction).await?;
-        sqlx::raw_sql(include_str!("../../migrations/sqlite/0001_views.sql")).execute(&mut *transaction).await?;
-        sqlx::query(PUT_META).bind(SCHEMA_VERSION).bind(PROJECTION_VERSION).execute(&mut *transaction).await?;
-        sqlx::query(FIRST_CHECKPOINT).bind([0_u8; 32].as_slice()).execute(&mut *transaction).await?;
+        make_anew(&mut transaction).await?;
     }
     transaction.commit().await?;
     Ok(connection)
+}
+
+/// Empties the views, back to before the first event.
+pub(crate) async fn reset(connection: &mut SqliteConnection) -> Result<(), ViewsError> {
+    let mut transaction = connection.begin_with("begin immediate").await?;
+    make_anew(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn make_anew(db: &mut SqliteConnection) -> Result<(), ViewsError> {
+    sqlx::raw_sql(include_str!("../../migrations/sqlite/reset.sql")).execute(&mut *db).await?;
+    sqlx::raw_sql(include_str!("../../migrations/sqlite/0001_views.sql")).execute(&mut *db).await?;
+    sqlx::query(PUT_META).bind(SCHEMA_VERSION).bind(PROJECTION_VERSION).execute(&mut *db).await?;
+    sqlx::query(FIRST_CHECKPOINT).bind([0_u8; 32].as_slice()).execute(&mut *db).await?;
+    Ok(())
 }

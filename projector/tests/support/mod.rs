@@ -15,8 +15,8 @@ use keyledger_projector::Projector;
 use keyledger_projector::read::{AsOf, License, LicenseFilter, OpenObligation, PageRequest, Views, Within};
 use keyledger_schemas::clock::ManualClock;
 use keyledger_schemas::envelope::{IdReuse, NewEvent, PARTITIONS};
-use keyledger_schemas::event::{Event, SettingsChanged};
-use keyledger_schemas::ids::{Mode, Scope, SourceName};
+use keyledger_schemas::event::{Event, LicenseIssued, LicenseTerms, SealedKey, SettingsChanged};
+use keyledger_schemas::ids::{Mode, PurchaseId, Scope, SourceName};
 use keyledger_schemas::settings::DecidingSettings;
 
 /// The older of the two API versions of the fixtures.
@@ -190,4 +190,73 @@ pub async fn licenses(views: &Views, at: Timestamp) -> Vec<License> {
 /// A time after everything.
 pub fn late() -> AsOf {
     AsOf::at(at("2027-06-01T00:00:00Z"))
+}
+
+/// A small generator of numbers, the same for the same seed (splitmix64).
+pub struct Shuffle(pub u64);
+
+impl Shuffle {
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % bound as u64).unwrap()
+    }
+
+    /// The same events in another order.
+    pub fn shuffle(&mut self, mut events: Vec<NewEvent>) -> Vec<NewEvent> {
+        for index in (1..events.len()).rev() {
+            events.swap(index, self.below(index + 1));
+        }
+        events
+    }
+}
+
+/// Everything that must not depend on the order of events: units, what they are owed, what is open, what is listed.
+pub async fn outcome(views: &Views) -> Vec<String> {
+    let mut outcome = open(views).await;
+    for license in licenses(views, late().at).await {
+        outcome.push(format!("license {} {:?} {:?}", license.unit, license.state, license.reason));
+    }
+    let all = PageRequest { limit: 200, after: None };
+    let page = views.subscriptions(&Within::default(), &Default::default(), &all).await.unwrap();
+    for subscription in page.data {
+        outcome.push(format!("{} {:?} {:?}", subscription.id, subscription.status, subscription.paid_until));
+        let purchase = PurchaseId::new(scope(), subscription.id.as_str());
+        for owed in views.obligations(&purchase).await.unwrap() {
+            outcome.push(format!(
+                "  {} {:?} {} {} {}",
+                owed.unit, owed.paid_until, owed.for_ever, owed.charged, owed.standing
+            ));
+        }
+    }
+    outcome.sort();
+    outcome
+}
+
+/// A license for every unit that is open, as an issuer would make it.
+pub async fn issue_all(world: &World, views: &Views) {
+    let mut issued = Vec::new();
+    for open in views.open_obligations(&Within::default()).await.unwrap() {
+        let Some(unit) = open.unit.filter(|_| open.kind != "not_extended") else { continue };
+        let obligations = views.obligations(&unit.purchase).await.unwrap();
+        let paid_until = obligations.iter().find(|owed| owed.unit == unit).and_then(|owed| owed.paid_until);
+        let license = unit.license(1);
+        let last4 = license.to_string()[32..].to_uppercase();
+        let event = Event::LicenseIssued(LicenseIssued {
+            generation: 1,
+            license,
+            provider: "builtin".into(),
+            provider_id: unit.reference(1),
+            product: "pro".to_owned(),
+            key: Some(SealedKey { sealed: "x".to_owned(), key_id: "1".to_owned(), hash: license.to_string(), last4 }),
+            terms: LicenseTerms { paid_until, expires_at: paid_until, seats: 1, features: [].into() },
+            found: false,
+            unit,
+        });
+        issued.push(own(&license.to_string(), &event, at("2026-11-01T00:00:00Z")));
+    }
+    world.append(issued).await;
 }

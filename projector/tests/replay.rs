@@ -1,0 +1,128 @@
+//! Rebuilding: whatever the batches were, the rows are those that a replay writes.
+
+mod support;
+
+use std::sync::Arc;
+
+use keyledger_eventlog::log::EventLog;
+use keyledger_eventlog::tail::SqlTail;
+use keyledger_projector::replay::{Report, Switch, replay};
+use keyledger_schemas::envelope::NewEvent;
+use sqlx::Connection;
+use support::{NEW, OLD, Shuffle, World, issue_all, open, outcome, settings, settings_changed, story};
+
+async fn compare(world: &World, name: &str, switch: Switch) -> Report {
+    replay(&SqlTail::new(world.log.clone()), &world.url(name), switch, |_, _| {}).await.unwrap()
+}
+
+/// Many stories at once, in an order of their own, with licenses for what was open at some point.
+async fn busy() -> World {
+    let mut events: Vec<NewEvent> = ["a", "c", "d", "f", "g", "j"].iter().flat_map(|name| story(name, NEW)).collect();
+    events.extend(["b", "e", "i", "k", "m", "l"].iter().flat_map(|name| story(name, OLD)));
+    let events = Shuffle(7).shuffle(events);
+    let (early, later) = events.split_at(events.len() / 2);
+    let world = World::new();
+    world.append(vec![settings_changed(settings())]).await;
+    world.append(early.to_vec()).await;
+    issue_all(&world, &world.folded().await).await;
+    world.append(later.to_vec()).await;
+    world
+}
+
+#[tokio::test]
+async fn batches_of_any_size_write_the_same_rows() {
+    let world = busy().await;
+    for batch in [1, 7, 256] {
+        let name = format!("batch-{batch}.db");
+        world.fold(&name, batch).await;
+        let report = compare(&world, &name, Switch::CompareOnly).await;
+        assert_eq!(report.differences, [], "batches of {batch}");
+        assert_eq!(Some(report.position), report.live_position);
+        assert!(report.rows["object"] > 50 && report.rows["license"] > 3 && report.rows["casefile"] > 3);
+        assert!(!report.switched);
+    }
+}
+
+#[tokio::test]
+async fn every_prefix_folded_bit_by_bit_equals_its_replay() {
+    let whole = busy().await;
+    let all = whole.log.read_after(0, 10_000).await.unwrap();
+    let again = |event: &keyledger_schemas::envelope::Recorded| NewEvent {
+        id: event.id.clone(),
+        kind: event.kind.clone(),
+        stream: event.stream.clone(),
+        occurred_at: event.occurred_at,
+        actor: event.actor.clone(),
+        data: event.data.clone(),
+        ..settings_changed(settings())
+    };
+    let world = World::new();
+    for (number, part) in all.chunks(37).enumerate() {
+        world.append(part.iter().map(again).collect()).await;
+        world.fold("views.db", [3, 256, 1][number % 3]).await;
+        let report = compare(&world, "views.db", Switch::CompareOnly).await;
+        assert_eq!(report.differences, [], "after {} events", (number + 1) * 37);
+    }
+}
+
+#[tokio::test]
+async fn folding_twice_is_folding_once() {
+    let world = busy().await;
+    let once = outcome(&world.folded().await).await;
+    let twice = outcome(&world.folded().await).await;
+    assert_eq!(once, twice);
+}
+
+#[tokio::test]
+async fn a_replay_finds_what_someone_changed_and_puts_it_right() {
+    let world = busy().await;
+    let before = outcome(&world.folded().await).await;
+    let mut file = sqlx::SqliteConnection::connect(&world.url("views.db")).await.unwrap();
+    sqlx::query("update license set state = 'revoked' where rowid = (select min(rowid) from license)")
+        .execute(&mut file)
+        .await
+        .unwrap();
+    sqlx::query("delete from casefile where rowid = (select min(rowid) from casefile)")
+        .execute(&mut file)
+        .await
+        .unwrap();
+    file.close().await.unwrap();
+
+    let report = compare(&world, "views.db", Switch::CompareOnly).await;
+    let found: Vec<_> =
+        report.differences.iter().map(|d| (d.table.as_str(), d.changed, d.only_live, d.only_rebuilt)).collect();
+    assert_eq!(found, [("license", 1, 0, 0), ("casefile", 0, 0, 1)]);
+
+    let report = compare(&world, "views.db", Switch::Replace).await;
+    assert!(report.switched && report.differences.len() == 2);
+    assert_eq!(compare(&world, "views.db", Switch::CompareOnly).await.differences, []);
+    assert_eq!(outcome(&world.views("views.db").await).await, before);
+}
+
+#[tokio::test]
+async fn views_that_are_behind_are_compared_where_they_stand_and_then_brought_up() {
+    let world = World::with(story("b", NEW)).await;
+    world.folded().await.close().await;
+    world.append(story("i", NEW)).await;
+    let mut seen = Vec::new();
+    let tail = Arc::new(SqlTail::new(world.log.clone()));
+    let report =
+        replay(&*tail, &world.url("views.db"), Switch::Replace, |at, head| seen.push((at, head))).await.unwrap();
+    let head = world.log.head().await.unwrap().position;
+    assert_eq!(report.differences, []);
+    assert_eq!((report.live_position, report.position), (Some(5), head));
+    assert_eq!(seen.last(), Some(&(head, head)));
+    assert_eq!(open(&world.views("views.db").await).await.len(), 2);
+    world.append(story("c", NEW)).await;
+    assert_eq!(open(&world.folded().await).await.len(), 3);
+}
+
+#[tokio::test]
+async fn without_views_a_replay_makes_them() {
+    let world = World::with(story("b", NEW)).await;
+    let report = compare(&world, "views.db", Switch::Replace).await;
+    assert_eq!((report.live_position, report.switched), (None, true));
+    assert_eq!(open(&world.views("views.db").await).await.len(), 1);
+    let left: Vec<_> = std::fs::read_dir(world.folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().contains("rebuild")), "{left:?}");
+}

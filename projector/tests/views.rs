@@ -1,0 +1,318 @@
+//! What readers see, and how the consumer behaves: waiting refunds, refused bodies, waivers, searches, pages.
+
+mod support;
+
+use std::time::Duration;
+
+use keyledger_eventlog::consumer::{Checkpoint, HandleError, Handler};
+use keyledger_eventlog::log::EventLog;
+use keyledger_projector::Projector;
+use keyledger_projector::read::{
+    AsOf, Case, CaseFilter, CaseStatus, CustomerFilter, LicenseFilter, LicenseState, PageRequest, SubscriptionFilter,
+    Term, Views, Within,
+};
+use keyledger_schemas::envelope::NewEvent;
+use keyledger_schemas::event::Action;
+use keyledger_schemas::event::{
+    BodyRefused, CaseWaived, Event, LicenseNotDone, NotDone, ObligationWaived, SettingsChanged,
+};
+use keyledger_schemas::ids::{Mode, PurchaseId};
+use support::{NEW, OLD, World, at, issue_all, late, licenses, open, own, scope, settings, settings_changed, story};
+
+const ALL: PageRequest = PageRequest { limit: 200, after: None };
+
+async fn cases(views: &Views, as_of: AsOf) -> Vec<Case> {
+    views.cases(&Within::default(), &CaseFilter::default(), as_of, &ALL).await.unwrap().data
+}
+
+fn of_kind(events: Vec<NewEvent>, kinds: &[&str]) -> Vec<NewEvent> {
+    events.into_iter().filter(|event| kinds.contains(&event.kind.as_str())).collect()
+}
+
+#[tokio::test]
+async fn a_refund_that_waits_for_its_link_is_a_case_after_an_hour_and_closes_when_it_is_routed() {
+    let events = story("e", NEW);
+    let refund = of_kind(events.clone(), &["stripe.refund.created", "stripe.charge.refunded"]);
+    let world = World::with(refund).await;
+    let views = world.folded().await;
+    assert_eq!(cases(&views, AsOf::at(at("2026-12-01T12:59:59Z"))).await, []);
+    let found = cases(&views, AsOf::at(at("2026-12-01T13:00:00Z"))).await;
+    assert_eq!((found[0].kind.as_str(), found[0].status), ("unrouted", CaseStatus::Open));
+    assert!(found[0].amount.is_some());
+    assert_eq!(views.status(&Within::default(), at("2026-12-01T12:00:01Z")).await.unwrap().cases_open_total(), 0);
+
+    world.clock.advance(Duration::from_secs(7200));
+    world.append(events).await;
+    let views = world.folded().await;
+    let found = cases(&views, late()).await;
+    let unrouted: Vec<_> = found.iter().filter(|case| case.kind == "unrouted").map(|case| case.status).collect();
+    assert_eq!(unrouted, [CaseStatus::Closed]);
+}
+
+#[tokio::test]
+async fn a_refund_that_is_routed_within_the_hour_was_never_a_case() {
+    let mut events = story("e", NEW);
+    events.reverse();
+    let world = World::with(events).await;
+    assert!(cases(&world.folded().await, late()).await.iter().all(|case| case.kind != "unrouted"));
+}
+
+#[tokio::test]
+async fn settings_that_change_heal_what_was_unmapped() {
+    let mut nothing_mapped = settings();
+    nothing_mapped.catalog.clear();
+    let world = World::new();
+    world.append(vec![settings_changed(nothing_mapped)]).await;
+    world.append(story("b", NEW)).await;
+    world.append(story("h", NEW)).await;
+    let causes = |lines: Vec<String>| -> Vec<String> {
+        lines.iter().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(causes(open(&world.folded().await).await), ["lines_unknown", "unmapped_price"]);
+    let changed = Event::SettingsChanged(SettingsChanged { settings: settings() });
+    world.append(vec![own("settings-2", &changed, at("2026-12-01T00:00:00Z"))]).await;
+    assert_eq!(causes(open(&world.folded().await).await), ["issuing", "issuing"]);
+}
+
+#[tokio::test]
+async fn a_case_names_money_customer_age_and_what_to_do() {
+    let world = World::with(story("h", NEW)).await;
+    let views = world.folded().await;
+    let case = cases(&views, late()).await.remove(0);
+    assert_eq!(case.amount.as_ref().unwrap().to_string(), "20.00 USD");
+    assert_eq!(case.customer.as_ref().unwrap().as_str(), "cus_l1lGR35zAf0GJh");
+    assert_eq!(case.stripe_id.as_deref(), Some("sub_17SKsKB7WZ01zgkWTBlUjnj3"));
+    assert!(case.opened_at < at("2026-12-01T00:00:00Z"));
+    assert!(!case.next.is_empty());
+    let again = views.case(&Within::default(), case.id, late()).await.unwrap().unwrap();
+    assert_eq!(again, case);
+    let test = Within { mode: Mode::Test, source: None };
+    assert_eq!(views.case(&test, case.id, late()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_issuer_that_has_not_come_there_yet_is_the_cause() {
+    let world = World::with(story("h", NEW)).await;
+    let views = world.folded().await;
+    let head = world.log.head().await.unwrap().position;
+    let cause = |issuer| {
+        let views = views.clone();
+        async move { cases(&views, AsOf { issuer: Some(issuer), ..late() }).await.remove(0).cause.unwrap() }
+    };
+    assert_eq!(cause(1).await, "issuer_behind");
+    assert_eq!(cause(head).await, "issuing");
+}
+
+#[tokio::test]
+async fn a_providers_answer_shows_in_the_case() {
+    let world = World::with(story("h", NEW)).await;
+    let views = world.folded().await;
+    let unit = cases(&views, late()).await[0].unit.clone().unwrap();
+    let event = Event::LicenseNotDone(LicenseNotDone {
+        license: unit.license(1),
+        unit,
+        attempt: 4,
+        action: Action::Create,
+        answer: NotDone::Unavailable,
+        reason: "503".to_owned(),
+        next_attempt_at: Some(at("2026-12-01T12:10:00Z")),
+        nothing_found: false,
+    });
+    world.append(vec![own("not-done", &event, at("2026-12-01T12:00:00Z"))]).await;
+    let case = cases(&world.folded().await, late()).await.remove(0);
+    assert_eq!(case.cause.as_deref(), Some("provider_unavailable"));
+    assert_eq!((case.attempts, case.detail.as_deref()), (4, Some("503")));
+    assert_eq!(case.next_attempt_at, Some(at("2026-12-01T12:10:00Z")));
+}
+
+#[tokio::test]
+async fn a_waived_unit_is_kept_with_name_and_reason_and_owes_nothing() {
+    let world = World::with(story("h", NEW)).await;
+    let views = world.folded().await;
+    let unit = cases(&views, late()).await[0].unit.clone().unwrap();
+    let waived = Event::ObligationWaived(ObligationWaived { unit, through: None, reason: "a gift".to_owned() });
+    world.append(vec![own("waived", &waived, at("2026-12-01T12:00:00Z"))]).await;
+    let views = world.folded().await;
+    assert_eq!(open(&views).await, Vec::<String>::new());
+    let case = cases(&views, late()).await.remove(0);
+    assert_eq!(case.status, CaseStatus::Waived);
+    assert_eq!((case.waived_by.as_deref(), case.waived_reason.as_deref()), (Some("ana"), Some("a gift")));
+}
+
+#[tokio::test]
+async fn refused_bodies_are_one_case_per_hour_until_a_person_waives_it() {
+    let refused = |count| {
+        Event::BodyRefused(BodyRefused {
+            source: "default".parse().unwrap(),
+            hour: at("2026-12-01T12:00:00Z"),
+            count,
+            limit_bytes: 4,
+            largest_bytes: Some(9),
+        })
+    };
+    let world = World::with(vec![own("first", &refused(1), at("2026-12-01T12:01:00Z"))]).await;
+    world.append(vec![own("last", &refused(7), at("2026-12-01T12:59:00Z"))]).await;
+    let case = cases(&world.folded().await, late()).await.remove(0);
+    assert_eq!((case.kind.as_str(), case.status), ("body_refused", CaseStatus::Open));
+    assert_eq!(case.detail.as_deref(), Some("7 bodies over 4 bytes, the largest of 9 bytes"));
+    let waive = Event::CaseWaived(CaseWaived { case: case.id, kind: case.kind, reason: "a stranger".to_owned() });
+    world.append(vec![own("waive", &waive, at("2026-12-01T13:00:00Z"))]).await;
+    let case = cases(&world.folded().await, late()).await.remove(0);
+    assert_eq!((case.status, case.waived_reason.as_deref()), (CaseStatus::Waived, Some("a stranger")));
+}
+
+#[tokio::test]
+async fn a_license_is_found_by_everything_that_names_it_and_its_state_depends_on_the_time() {
+    let world = World::with(story("h", NEW)).await;
+    issue_all(&world, &world.folded().await).await;
+    let views = world.folded().await;
+    let license = licenses(&views, at("2026-09-01T00:00:00Z")).await.remove(0);
+    assert_eq!(license.state, LicenseState::Active);
+    assert_eq!(licenses(&views, license.paid_until.unwrap()).await[0].state, LicenseState::Expired);
+    let filters = [
+        LicenseFilter { subscription: Some("sub_17SKsKB7WZ01zgkWTBlUjnj3".to_owned()), ..LicenseFilter::default() },
+        LicenseFilter { customer: Some("cus_l1lGR35zAf0GJh".to_owned()), ..LicenseFilter::default() },
+        LicenseFilter { provider_id: license.provider_id.clone(), ..LicenseFilter::default() },
+        LicenseFilter { id: Some(license.id), ..LicenseFilter::default() },
+        LicenseFilter { unit: Some(license.unit.clone()), ..LicenseFilter::default() },
+    ];
+    for filter in filters {
+        let found = views.licenses(&Within::default(), &filter, late().at, &ALL).await.unwrap().data;
+        assert_eq!(found.len(), 1, "{filter:?}");
+        let other = Within { mode: Mode::Test, source: None };
+        assert_eq!(views.licenses(&other, &filter, late().at, &ALL).await.unwrap().data, []);
+    }
+    let key = license.key.unwrap();
+    for term in [
+        Term::KeyHash(key.hash),
+        Term::KeyLast4(key.last4.to_lowercase()),
+        Term::ProviderId(license.provider_id.unwrap()),
+        Term::Uuid(license.id.0),
+    ] {
+        let hits = views.search(&Within::default(), std::slice::from_ref(&term)).await.unwrap();
+        assert_eq!(hits.iter().map(|hit| hit.kind.as_str()).collect::<Vec<_>>(), ["license"], "{term:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_guests_one_off_license_is_found_by_session_and_address() {
+    let world = World::with(story("b", OLD)).await;
+    issue_all(&world, &world.folded().await).await;
+    let views = world.folded().await;
+    let license = licenses(&views, late().at).await.remove(0);
+    assert!(license.perpetual);
+    assert_eq!(license.state, LicenseState::Active);
+    let session = license.purchase.object.clone();
+    assert!(session.starts_with("cs_"));
+    let filter = LicenseFilter { session: Some(session.clone()), ..LicenseFilter::default() };
+    assert_eq!(views.licenses(&Within::default(), &filter, late().at, &ALL).await.unwrap().data.len(), 1);
+    let hits = views.search(&Within::default(), &[Term::StripeId(session)]).await.unwrap();
+    assert!(hits.iter().any(|hit| hit.kind == "session"));
+    let purchase: PurchaseId = license.purchase;
+    let payments = views.payments_of_purchase(&purchase).await.unwrap();
+    assert!(payments.iter().any(|payment| payment.kind == "charge" && payment.status.as_deref() == Some("succeeded")));
+}
+
+#[tokio::test]
+async fn a_customer_is_shown_with_all_that_hangs_on_them() {
+    let world = World::with(story("a", NEW)).await;
+    let views = world.folded().await;
+    let detail = views.customer(&Within::default(), "cus_flVtZ7z4OIuARq", late()).await.unwrap().unwrap();
+    assert_eq!((detail.purchases.len(), detail.subscriptions.len()), (1, 1));
+    assert!(detail.payments.iter().filter(|payment| payment.kind == "invoice").count() >= 3);
+    assert_eq!(detail.cross_links[0].system, "stripe");
+    let email = detail.customer.email.clone().unwrap();
+    let filter = CustomerFilter { email: Some(email.to_uppercase()), ..CustomerFilter::default() };
+    assert_eq!(views.customers(&Within::default(), &filter, &ALL).await.unwrap().data, [detail.customer.clone()]);
+    let name = detail.customer.name.clone().unwrap();
+    let prefix = Term::NamePrefix(name.chars().take(4).collect());
+    let hits = views.search(&Within::default(), &[prefix, Term::Email(email)]).await.unwrap();
+    assert!(hits.iter().any(|hit| hit.kind == "customer" && hit.id == "cus_flVtZ7z4OIuARq"));
+    assert_eq!(views.customer(&Within::default(), "cus_nobody", late()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_deleted_customer_keeps_their_name() {
+    let world = World::with(story("l", NEW)).await;
+    let views = world.folded().await;
+    let all = views.customers(&Within::default(), &CustomerFilter::default(), &ALL).await.unwrap().data;
+    assert!(all.iter().any(|customer| customer.deleted_at.is_some() && customer.name.is_some()), "{all:?}");
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_without_gaps_or_repeats() {
+    let events = ["a", "c", "d", "e", "f", "g", "h", "k", "m"].iter().flat_map(|name| story(name, NEW)).collect();
+    let world = World::with(events).await;
+    let views = world.folded().await;
+    let filter = SubscriptionFilter::default();
+    let whole = views.subscriptions(&Within::default(), &filter, &ALL).await.unwrap();
+    assert!(whole.data.len() > 9 && whole.next.is_none());
+    let mut walked = Vec::new();
+    let mut request = PageRequest { limit: 2, after: None };
+    loop {
+        let page = views.subscriptions(&Within::default(), &filter, &request).await.unwrap();
+        assert!(page.data.len() <= 2);
+        walked.extend(page.data);
+        request.after = page.next;
+        if request.after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(walked, whole.data);
+}
+
+#[tokio::test]
+async fn an_event_of_ours_that_cannot_be_read_is_set_aside_with_a_reason() {
+    let world = World::new();
+    let broken = NewEvent {
+        id: "broken".into(),
+        kind: "license.issued".to_owned(),
+        data: b"{}".to_vec(),
+        ..settings_changed(settings())
+    };
+    world.append(vec![settings_changed(settings()), broken]).await;
+    world.append(story("b", NEW)).await;
+    let views = world.folded().await;
+    assert_eq!(open(&views).await.len(), 1);
+    let parked = views.parked(0, 10).await.unwrap();
+    assert_eq!((parked.len(), parked[0].position, parked[0].kind.as_str()), (1, 2, "license.issued"));
+    assert_eq!(views.status(&Within::default(), late().at).await.unwrap().parked, 1);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_someone_else_moved_refuses_the_batch() {
+    let world = World::with(story("b", NEW)).await;
+    let batch = world.log.read_after(0, 100).await.unwrap();
+    let mut one = Projector::open(&world.url("views.db")).await.unwrap();
+    let mut two = Projector::open(&world.url("views.db")).await.unwrap();
+    let start = one.checkpoint().await.unwrap();
+    assert_eq!(start, Checkpoint::default());
+    one.handle(&batch, start).await.unwrap();
+    assert!(matches!(two.handle(&batch, start).await, Err(HandleError::Moved)));
+    assert_eq!(two.checkpoint().await.unwrap().position, batch.last().unwrap().position);
+    two.reset().await.unwrap();
+    assert_eq!(one.checkpoint().await.unwrap(), Checkpoint::default());
+}
+
+#[tokio::test]
+async fn readers_are_told_what_to_do_when_there_are_no_views_of_this_build() {
+    let world = World::new();
+    let missing = Views::open_read(&world.url("views.db")).await.unwrap_err();
+    assert!(missing.to_string().contains("start the projector"), "{missing}");
+    world.folded().await.close().await;
+    let mut file = <sqlx::SqliteConnection as sqlx::Connection>::connect(&world.url("views.db")).await.unwrap();
+    sqlx::query("update view_meta set projection_version = 0").execute(&mut file).await.unwrap();
+    let other = Views::open_read(&world.url("views.db")).await.unwrap_err();
+    assert!(other.to_string().contains("another build"), "{other}");
+    world.folded().await;
+}
+
+#[tokio::test]
+async fn a_source_is_shown_alone_when_asked_for() {
+    let world = World::with(story("a", NEW)).await;
+    let views = world.folded().await;
+    let other = Within { mode: Mode::Live, source: Some("other".parse().unwrap()) };
+    assert_eq!(views.subscriptions(&other, &SubscriptionFilter::default(), &ALL).await.unwrap().data, []);
+    let this = Within { mode: Mode::Live, source: Some(scope().source) };
+    assert_eq!(views.subscriptions(&this, &SubscriptionFilter::default(), &ALL).await.unwrap().data.len(), 1);
+}
