@@ -60,6 +60,7 @@ Examples:
   keyledger up
   keyledger up --config /etc/keyledger.toml
   keyledger up --without issuer                     take webhooks and show cases, but issue nothing
+  keyledger up --accept-loss                        once, after restoring an older backup
   stripe listen --forward-to localhost:8080/webhooks/stripe")]
     Up(Up),
     /// Show it at work: a service on a fresh folder, fed with made-up Stripe events.
@@ -182,6 +183,9 @@ pub struct Up {
     /// Leave a role out, for maintenance. The views stay right.
     #[arg(long, value_name = "ROLE")]
     pub without: Vec<Role>,
+    /// Go on with a log that was restored from a backup older than the views.
+    #[arg(long)]
+    pub accept_loss: bool,
 }
 
 /// A role that can be left out.

@@ -30,7 +30,7 @@ async fn run_stub(context: &Context, wanted: &Stub) -> anyhow::Result<Exit> {
     fs::create_dir_all(&wanted.data).with_context(|| format!("making {}", wanted.data.display()))?;
     let listener = TcpListener::bind(wanted.listen).await.with_context(|| format!("listening on {}", wanted.listen))?;
     let url = format!("http://{}", listener.local_addr().context("asking for the address")?);
-    let mut lifecycle = Lifecycle::new();
+    let mut lifecycle = Lifecycle::new()?;
     let stop = lifecycle.stop();
     let server = stub::StubServer::open(&wanted.data)?;
     lifecycle.spawn("stub", async move { Ok(server.serve(listener, stop).await?) });

@@ -18,7 +18,7 @@ pub async fn run(context: &Context, up: &Up) -> anyhow::Result<Exit> {
     for warning in settings.warnings() {
         tracing::warn!("{warning}");
     }
-    let wanted = Wanted { issuer: !up.without.contains(&Role::Issuer) };
+    let wanted = Wanted { issuer: !up.without.contains(&Role::Issuer), accept_loss: up.accept_loss };
     let stop_timeout = settings.stop_timeout();
     let running = serve::start(&settings, wanted).await?;
     context.output.value(&running.ready())?;

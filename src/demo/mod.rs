@@ -41,29 +41,37 @@ pub async fn run(context: &Context, demo: &Demo) -> anyhow::Result<Exit> {
     let folder = Folder::new()?;
     let settings = settings(&folder)?;
     let stop_timeout = settings.stop_timeout();
-    let running = serve::start(&settings, Wanted { issuer: true }).await?;
+    let mut running = serve::start(&settings, Wanted { issuer: true, accept_loss: false }).await?;
     let client = Client::new(&running, &settings)?;
     let steps = stories::stories(&demo.api_version, SystemClock.now())?;
     context.output.words(format!("Posting {} events of 14 stories, signed as Stripe signs them.", steps.len()));
-
-    let mut progress = context.output.progress("events", steps.len() as u64);
-    for step in &steps {
-        client.post(step).await?;
-        progress.step();
+    let outcome = tokio::select! {
+        outcome = tell(context, &client, &steps) => Some(outcome?),
+        () = running.interrupted() => None,
+    };
+    if let Some(outcome) = &outcome {
+        outcome.show(context, &running)?;
+        outcome.check(&steps)?;
     }
-    progress.finish();
-    client.wait_until_caught_up().await?;
-
-    let outcome = Outcome::read(&client).await?;
-    outcome.show(context, &running)?;
-    outcome.check(&steps)?;
-    if demo.exit {
+    if demo.exit || outcome.is_none() {
         running.stop();
     } else {
         context.output.words("\nIt stays up until Ctrl-C. Nothing is kept.");
     }
     running.run(stop_timeout).await?;
     Ok(Exit::Fine)
+}
+
+/// Posts the stories, waits until they are worked off, and says what came of them.
+async fn tell(context: &Context, client: &Client, steps: &[Step]) -> anyhow::Result<Outcome> {
+    let mut progress = context.output.progress("events", steps.len() as u64);
+    for step in steps {
+        client.post(step).await?;
+        progress.step();
+    }
+    progress.finish();
+    client.wait_until_caught_up().await?;
+    Outcome::read(client).await
 }
 
 /// A folder that is removed when the demo is over.

@@ -3,6 +3,7 @@
 mod gauges;
 mod lock;
 mod recorded_settings;
+mod restored;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,7 +25,6 @@ use keyledger_issuer::provider::Provider;
 use keyledger_issuer::provider::builtin::Builtin;
 use keyledger_issuer::provider::stub::Stub;
 use keyledger_issuer::{Engines, Issuer, Parts};
-use keyledger_projector::Projector;
 use keyledger_schemas::clock::{Clock, SystemClock};
 use keyledger_schemas::ids::ProviderName;
 use keyledger_schemas::secret::Secret;
@@ -45,6 +45,8 @@ const API_CALLER: &str = "api";
 pub struct Wanted {
     /// Whether licenses are issued.
     pub issuer: bool,
+    /// Whether to go on with a log that lost events that the views have seen.
+    pub accept_loss: bool,
 }
 
 /// What `up` prints on stdout when it is ready.
@@ -89,6 +91,11 @@ impl Running {
         format!("http://{}", self.api)
     }
 
+    /// Waits for a signal, before [`Running::run`] does.
+    pub async fn interrupted(&mut self) {
+        self.lifecycle.interrupted().await;
+    }
+
     /// Asks all roles to stop.
     pub fn stop(&self) {
         self.lifecycle.stop().cancel();
@@ -112,6 +119,7 @@ impl Running {
 ///
 /// When the data folder is in use, the keys are missing, a database is unsafe, or an address is taken.
 pub async fn start(settings: &Settings, wanted: Wanted) -> anyhow::Result<Running> {
+    let mut lifecycle = Lifecycle::new()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = telemetry::count()?;
 
@@ -134,13 +142,12 @@ pub async fn start(settings: &Settings, wanted: Wanted) -> anyhow::Result<Runnin
     let ingest_address = ingest_listener.local_addr().context("asking for the address of ingest")?;
     let api_address = api_listener.local_addr().context("asking for the address of the API")?;
 
-    let mut lifecycle = Lifecycle::new();
     let stop = lifecycle.stop();
     let tail: Arc<dyn Tail> = Arc::new(SqlTail::new(log.clone()));
 
     // The projector makes the views that the API reads.
     let views_url = views_url(settings)?;
-    let projector = Projector::open(&views_url).await.context("opening the views")?;
+    let projector = restored::open_views(&log, &*tail, &views_url, wanted.accept_loss).await?;
     let mut projecting = Consumer::new(projector, tail.clone(), ConsumerOptions::default());
     let stopping = stop.clone();
     lifecycle.spawn("projector", async move { Ok(projecting.run(stopping).await?) });
