@@ -120,6 +120,14 @@ async fn issued_once(caller: &Caller, count: usize) {
     assert_eq!((issued.len(), streams.len()), (count, count));
 }
 
+/// How many calls were announced and never answered, because the process died in between.
+async fn calls_cut_short(caller: &Caller) -> usize {
+    let events = caller.list("/events?type=license.*").await;
+    let answered: BTreeSet<_> = events.iter().filter_map(|event| event["causation_id"].as_str()).collect();
+    let requested = events.iter().filter(|event| event["type"] == "license.requested");
+    requested.filter(|event| !answered.contains(event["id"].as_str().unwrap())).count()
+}
+
 #[tokio::test]
 async fn each_paid_unit_has_one_license_at_the_engine_whatever_is_killed_and_whatever_fails() {
     let histories = histories(150);
@@ -140,11 +148,18 @@ async fn each_paid_unit_has_one_license_at_the_engine_whatever_is_killed_and_wha
     load.is_kept(&service).await;
     let licenses = one_each(&service, &histories).await;
     issued_once(&service, licenses.len()).await;
+    let cut_short = calls_cut_short(&service).await;
+    assert!(cut_short > 0, "no kill hit a call in hand: the test proves little");
     let stats = stub.stats().await;
     let references = stats["creates_by_reference"].as_object().unwrap();
     assert_eq!(stats["creates_per_reference_max"], 1, "a unit was issued twice: {stats:#}");
     assert_eq!((references.len(), &stats["licenses"]), (licenses.len(), &json!(licenses.len())));
     assert_eq!(stats["unlimited"], 0);
+    for fault in
+        ["commit_then_hang", "commit_then_drop", "commit_then_fail", "commit_then_garble", "slow", "drop", "fail"]
+    {
+        assert!(stats["calls"]["create"][fault].as_u64() > Some(0), "there was no {fault}: {stats:#}");
+    }
     for license in licenses.values() {
         let held = stub.license(license["provider_id"].as_str().unwrap()).await;
         if license["state"] == "revoked" {
