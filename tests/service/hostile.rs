@@ -225,10 +225,7 @@ impl Attack<'_> {
             stream.read_to_end(&mut answer).await?;
             Ok::<_, std::io::Error>(answer)
         };
-        let answer = match tokio::time::timeout(Duration::from_secs(20), talk).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => return 0,
-        };
+        let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(20), talk).await else { return 0 };
         let line = String::from_utf8_lossy(&answer);
         line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
     }

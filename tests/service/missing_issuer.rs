@@ -101,8 +101,7 @@ async fn a_waived_charge_stays_closed_and_names_who_waived_it() {
     let case = the_case(&service, "no_key", IN_VIEW_WITHIN).await;
     service.caught_up().await;
     let id = case["id"].as_str().unwrap();
-    let cause = service.get(&format!("/cases/{id}")).await["cause"].clone();
-    assert_eq!(cause, "unmapped_price");
+    assert_eq!(service.get(&format!("/cases/{id}")).await["cause"], "unmapped_price");
     deployment.json(0, &["cases", "waive", id, "--by", "ana", "--reason", "paid back by hand"]).await;
     until("the waiver is in view", PATIENCE, async || {
         let case = service.get(&format!("/cases/{id}")).await;

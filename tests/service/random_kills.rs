@@ -24,7 +24,7 @@ const LIVES_MS: std::ops::Range<u64> = 100..1200;
 const STARTS_MS: std::ops::Range<u64> = 1..250;
 
 /// What failed before the faults ended is tried again by the table: 1 s, 5 s, 30 s, 2 min.
-const SETTLES_WITHIN: Duration = Duration::from_secs(240);
+const SETTLES_WITHIN: Duration = Duration::from_mins(4);
 
 /// Everything but refusals, which wait for a person.
 fn faults() -> Value {

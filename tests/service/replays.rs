@@ -78,6 +78,13 @@ async fn a_replay_to_a_position_gives_the_views_that_stood_there() {
         assert_eq!(differing(views, &into).await, [], "at position {position}");
     }
     deployment.audit().await;
-    assert_eq!(stub.stats().await, made, "a replay called the engine");
+    // Nor does a restart do anything again.
+    for _ in 0..2 {
+        let service = deployment.up().await;
+        service.caught_up().await;
+        service.stop().await;
+    }
+    assert_eq!(deployment.json(0, &["check"]).await["position"], snapshots.last().unwrap().position);
+    assert_eq!(stub.stats().await, made, "a replay or a restart called the engine");
     stub.stop().await;
 }

@@ -64,7 +64,9 @@ async fn licenses_at(caller: &Caller, source: &str, time: &str) -> BTreeMap<Stri
         of_purchase.entry(purchase).or_default().push(shown);
     }
     // The name of an item may depend on what was seen of it first.
-    of_purchase.values_mut().for_each(|shown| shown.sort());
+    for shown in of_purchase.values_mut() {
+        shown.sort();
+    }
     of_purchase
 }
 

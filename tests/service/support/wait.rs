@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// How long most things may take. They take milliseconds; a busy machine gets the rest.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How often a condition is looked at.
 const EVERY: Duration = Duration::from_millis(25);
