@@ -243,18 +243,18 @@ impl<'c> Fold<'c> {
     }
 
     async fn case_waived(&mut self, waived: &CaseWaived, event: &Recorded) -> Result<(), ViewsError> {
-        let waiver = Waiver { through: None, by: event.actor.clone(), reason: waived.reason.clone() };
+        let decision = Waiver { through: None, by: event.actor.clone(), reason: waived.reason.clone() };
         if let Some((scope, purchase)) = self.place_of_case(waived.case).await? {
             let set = scope_set(&mut self.scopes, &scope);
             let held = set.open(self.db, &purchase, event).await?;
             if let Some(case) = held.cases.get_mut(&waived.case) {
-                waive(case, &waiver, event);
+                waive(case, &decision, event);
                 set.case_changed(&purchase, waived.case);
             }
             return Ok(());
         }
         if let Some(mut case) = self.loose_case(waived.case, &event.scope).await? {
-            waive(&mut case, &waiver, event);
+            waive(&mut case, &decision, event);
             let scope = self.loose.get(&waived.case).map_or_else(|| event.scope.clone(), |(scope, _)| scope.clone());
             self.keep_loose(waived.case, scope, Some(case));
         }

@@ -24,18 +24,18 @@ impl Graph {
         loop {
             let mut progress = false;
             for node in &waiting {
-                if let Some(purchase) = self.place(node) {
-                    if let Some(object) = self.objects.get_mut(node).filter(|object| object.purchase.is_none()) {
-                        object.purchase = Some(purchase);
-                        routed.push(node.clone());
-                        progress = true;
-                    }
+                if let Some(purchase) = self.place(node)
+                    && let Some(object) = self.objects.get_mut(node).filter(|object| object.purchase.is_none())
+                {
+                    object.purchase = Some(purchase);
+                    routed.push(node.clone());
+                    progress = true;
                 }
             }
             if !progress {
                 return routed;
             }
-            waiting = waiting.into_iter().filter(|node| self.purchase(node).is_none()).collect();
+            waiting.retain(|node| self.purchase(node).is_none());
         }
     }
 

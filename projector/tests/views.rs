@@ -1,5 +1,7 @@
 //! What readers see, and how the consumer behaves: waiting refunds, refused bodies, waivers, searches, pages.
 
+#![expect(clippy::unwrap_used, reason = "what cannot be read fails the test")]
+
 mod support;
 
 use std::time::Duration;
@@ -41,7 +43,7 @@ async fn a_refund_that_waits_for_its_link_is_a_case_after_an_hour_and_closes_whe
     assert!(found[0].amount.is_some());
     assert_eq!(views.status(&Within::default(), at("2026-12-01T12:00:01Z")).await.unwrap().cases_open_total(), 0);
 
-    world.clock.advance(Duration::from_secs(7200));
+    world.clock.advance(Duration::from_hours(2));
     world.append(events).await;
     let views = world.folded().await;
     let found = cases(&views, late()).await;
@@ -117,6 +119,7 @@ async fn a_providers_answer_shows_in_the_case() {
         reason: "503".to_owned(),
         next_attempt_at: Some(at("2026-12-01T12:10:00Z")),
         nothing_found: false,
+        unconfigured: false,
     });
     world.append(vec![own("not-done", &event, at("2026-12-01T12:00:00Z"))]).await;
     let case = cases(&world.folded().await, late()).await.remove(0);
@@ -223,7 +226,10 @@ async fn a_customer_is_shown_with_all_that_hangs_on_them() {
     assert_eq!(detail.cross_links[0].system, "stripe");
     let email = detail.customer.email.clone().unwrap();
     let filter = CustomerFilter { email: Some(email.to_uppercase()), ..CustomerFilter::default() };
-    assert_eq!(views.customers(&Within::default(), &filter, &ALL).await.unwrap().data, [detail.customer.clone()]);
+    assert_eq!(
+        views.customers(&Within::default(), &filter, &ALL).await.unwrap().data,
+        std::slice::from_ref(&detail.customer)
+    );
     let name = detail.customer.name.clone().unwrap();
     let prefix = Term::NamePrefix(name.chars().take(4).collect());
     let hits = views.search(&Within::default(), &[prefix, Term::Email(email)]).await.unwrap();
@@ -315,4 +321,63 @@ async fn a_source_is_shown_alone_when_asked_for() {
     assert_eq!(views.subscriptions(&other, &SubscriptionFilter::default(), &ALL).await.unwrap().data, []);
     let this = Within { mode: Mode::Live, source: Some(scope().source) };
     assert_eq!(views.subscriptions(&this, &SubscriptionFilter::default(), &ALL).await.unwrap().data.len(), 1);
+}
+
+#[tokio::test]
+async fn product_metadata_that_changes_reaches_every_purchase_that_sells_it() {
+    let mut by_metadata = settings();
+    by_metadata.catalog.clear();
+    by_metadata.providers.insert("cryptolens".into());
+    let world = World::new();
+    world.append(vec![settings_changed(by_metadata)]).await;
+    world.append(story("h", NEW)).await;
+    let views = world.folded().await;
+    assert!(open(&views).await[0].ends_with("unmapped_price"));
+    let subscription =
+        &views.subscriptions(&Within::default(), &SubscriptionFilter::default(), &ALL).await.unwrap().data;
+    let product = subscription[0].items[0].product.clone().unwrap();
+    let updated = |id: &str, value: &str| {
+        let body = serde_json::json!({
+            "id": id, "object": "event", "type": "product.updated", "created": 1_790_000_000, "livemode": true,
+            "api_version": NEW,
+            "data": { "object": {
+                "id": product, "object": "product", "name": "Pro", "active": true, "livemode": true,
+                "metadata": { "skm_product_id": value },
+            } },
+        });
+        support::stripe(body.to_string().into_bytes())
+    };
+    world.append(vec![updated("evt_product_1", "3349")]).await;
+    let views = world.folded().await;
+    assert!(open(&views).await[0].ends_with("issuing"), "{:?}", open(&views).await);
+    world.append(vec![updated("evt_product_2", "not a number")]).await;
+    let views = world.folded().await;
+    assert!(open(&views).await[0].ends_with("unmapped_price"));
+    let kinds: Vec<String> = cases(&views, late()).await.into_iter().map(|case| case.kind).collect();
+    assert!(kinds.contains(&"mapping_error".to_owned()), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn the_same_ids_in_another_mode_or_account_are_other_purchases() {
+    let elsewhere = |mode, account: Option<&str>| {
+        let place = move |event: NewEvent| {
+            let mut event = event;
+            event.id = format!("{}-{mode}-{account:?}", event.id).as_str().into();
+            event.stream = format!("{}-{mode}-{account:?}", event.stream).as_str().into();
+            event.scope.mode = mode;
+            event.scope.account = account.map(Into::into);
+            event
+        };
+        story("b", NEW).into_iter().map(place).collect::<Vec<_>>()
+    };
+    let world = World::with(story("b", NEW)).await;
+    world.append(elsewhere(Mode::Test, None)).await;
+    world.append(elsewhere(Mode::Live, Some("acct_9"))).await;
+    let views = world.folded().await;
+    let found = open(&views).await;
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found.iter().any(|line| line.starts_with("default:acct_9:live:cs_")));
+    let test = Within { mode: Mode::Test, source: None };
+    assert_eq!(views.open_obligations(&test).await.unwrap(), []);
+    assert_eq!(views.licenses(&test, &LicenseFilter::default(), late().at, &ALL).await.unwrap().data, []);
 }

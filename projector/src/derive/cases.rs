@@ -200,9 +200,7 @@ fn waiting_for_link(
     // An invoice whose lines are all shown says what was sold, even if that is nothing we make licenses for.
     let hidden = |sale: &&Sale<'_>| match sale.lines {
         Lines::Unknown => true,
-        Lines::Invoice { lines, truncated } => {
-            (truncated && !rows.is_one_off()) || (lines.is_empty() && sale.total_minor > 0)
-        }
+        Lines::Invoice { truncated, .. } => truncated && !rows.is_one_off(),
         Lines::Session(_) => false,
     };
     let waiting = sales.sales.iter().filter(|sale| sale.counts).filter(hidden);

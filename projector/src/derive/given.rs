@@ -173,29 +173,29 @@ impl Given {
         &mut object.facts
     }
 
-    pub fn snapshot(mut self, sight: SubscriptionSeen) -> Self {
+    pub fn snapshot(mut self, sight: &SubscriptionSeen) -> Self {
         if let ObjectFacts::Subscription(facts) = self.object(Kind::Subscription, "sub_1", &[]) {
-            facts.observe(&sight);
+            facts.observe(sight);
         }
         self.learn()
     }
 
-    pub fn invoice(mut self, sight: InvoiceSeen) -> Self {
+    pub fn invoice(mut self, sight: &InvoiceSeen) -> Self {
         let id = sight.id.to_string();
         if let ObjectFacts::Invoice(facts) = self.object(Kind::Invoice, &id, &[]) {
-            facts.observe(&sight);
+            facts.observe(sight);
         }
         self.learn()
     }
 
-    pub fn session(mut self, sight: SessionSeen) -> Self {
+    pub fn session(mut self, sight: &SessionSeen) -> Self {
         let (id, invoice) = (sight.id.to_string(), sight.invoice.clone());
         if let Some(invoice) = &invoice {
             self.object(Kind::Invoice, invoice.as_str(), &[]);
         }
         let invoice = invoice.as_ref().map(|invoice| (Kind::Invoice, invoice.as_str()));
         if let ObjectFacts::Session(facts) = self.object(Kind::Session, &id, invoice.as_slice()) {
-            facts.observe(&sight);
+            facts.observe(sight);
         }
         self.learn()
     }

@@ -28,6 +28,8 @@ pub struct Period {
     pub paid_at: Option<Timestamp>,
     /// Its money was not given back.
     pub counts: bool,
+    /// It is a trial, which ends when it ends, whatever the mapping's term.
+    pub is_trial: bool,
 }
 
 /// The periods of all items.
@@ -81,6 +83,7 @@ fn of_hidden_lines(rows: &PurchaseRows<'_>, sale: &Sale<'_>) -> Vec<Period> {
         amount: sale.total(),
         paid_at: sale.paid_at,
         counts: sale.counts,
+        is_trial: false,
     });
     hidden.filter(|period| !shown.contains(&period.item)).collect()
 }
@@ -96,6 +99,7 @@ fn of_trials(rows: &PurchaseRows<'_>) -> Vec<Period> {
         amount: None,
         paid_at: None,
         counts: true,
+        is_trial: true,
     };
     trials.map(period).collect()
 }
@@ -116,6 +120,7 @@ fn of_one_off(sale: &Sale<'_>, items: &[Item]) -> Vec<Period> {
         amount: amount.map_or_else(|| sale.total(), |amount| sale.money(amount)),
         paid_at: sale.paid_at,
         counts: sale.counts,
+        is_trial: false,
     };
     sold.map(period).collect()
 }
@@ -131,6 +136,7 @@ fn of_invoice_items<'a>(sale: &'a Sale<'a>) -> impl Iterator<Item = Period> + 'a
         amount: sale.money(line.amount_minor),
         paid_at: sale.paid_at,
         counts: sale.counts,
+        is_trial: false,
     })
 }
 
@@ -155,5 +161,6 @@ fn line_period(rows: &PurchaseRows<'_>, sale: &Sale<'_>, line: &InvoiceLine) -> 
         amount: sale.money(line.amount_minor),
         paid_at: sale.paid_at,
         counts: sale.counts,
+        is_trial: false,
     })
 }

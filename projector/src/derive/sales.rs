@@ -116,8 +116,10 @@ fn of_subscription<'a>(rows: &PurchaseRows<'a>, refunds: &Refunds<'_>) -> Sales<
             total_minor: if invoice.is_seen() { invoice.total_minor } else { session_total },
             currency: invoice.currency.clone().or_else(|| named_by.iter().find_map(|session| session.currency.clone())),
             lines: match &invoice.lines {
-                Some(sight) => Lines::Invoice { lines: &sight.lines, truncated: sight.truncated },
-                None => Lines::Unknown,
+                Some(sight) if !sight.lines.is_empty() => {
+                    Lines::Invoice { lines: &sight.lines, truncated: sight.truncated }
+                }
+                Some(_) | None => Lines::Unknown,
             },
             counts: !is_gone(refunds.of_invoice(&object.node), paid_minor),
         });
@@ -241,8 +243,11 @@ impl<'a> Refunds<'a> {
                     let Some(paid_with) = object.parents.first() else { continue };
                     refunds.payment(rows, paid_with).lost_minor += dispute.amount_minor;
                 }
-                ObjectFacts::Refund(_) | ObjectFacts::Dispute(_) => {}
-                ObjectFacts::Subscription(_) | ObjectFacts::Invoice(_) | ObjectFacts::Session(_) => {}
+                ObjectFacts::Refund(_)
+                | ObjectFacts::Dispute(_)
+                | ObjectFacts::Subscription(_)
+                | ObjectFacts::Invoice(_)
+                | ObjectFacts::Session(_) => {}
             }
         }
         refunds

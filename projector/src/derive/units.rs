@@ -277,6 +277,7 @@ impl Paid {
 /// The end that the mapping's term gives a period. A duration needs a start to count from.
 fn end(period: &Period, term: Option<&Term>) -> PaidUntil {
     let end = match (term, period.start) {
+        _ if period.is_trial => period.end,
         (None | Some(Term::Subscription), _) | (Some(Term::Lasting(_)), None) => period.end,
         (Some(Term::Perpetual), _) => None,
         (Some(term @ Term::Lasting(_)), Some(start)) => term.end(start, period.end),

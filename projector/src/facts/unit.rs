@@ -173,11 +173,16 @@ impl UnitFacts {
             }
             Event::RetryRequested(_) => self.answer = None,
             Event::RevokeRequested(_) => self.revoked_by_person = true,
-            // What is owed, met and lapsed follows from money, licenses and time; it is not read from these.
-            Event::ObligationOpened(_) | Event::ObligationMet(_) | Event::LicenseLapsed(_) => {}
-            // The adoption that follows says what was attached.
-            Event::AttachRequested(_) => {}
-            Event::CaseWaived(_) | Event::KeyRevealed(_) | Event::SettingsChanged(_) | Event::BodyRefused(_) => {}
+            // What is owed, met and lapsed follows from money, licenses and time; what was attached, from the adoption
+            // that follows. The rest is about no unit.
+            Event::ObligationOpened(_)
+            | Event::ObligationMet(_)
+            | Event::LicenseLapsed(_)
+            | Event::AttachRequested(_)
+            | Event::CaseWaived(_)
+            | Event::KeyRevealed(_)
+            | Event::SettingsChanged(_)
+            | Event::BodyRefused(_) => {}
         }
     }
 

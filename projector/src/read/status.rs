@@ -1,6 +1,7 @@
 //! How far the views are, and what waits for a person.
 
 use jiff::Timestamp;
+use keyledger_schemas::ids::SourceName;
 
 use super::{Parked, Status, Views, Within};
 use crate::sql::{self, ViewsError};
@@ -61,6 +62,6 @@ impl Views {
 impl Within {
     /// The source as a query takes it.
     pub(super) fn source(&self) -> Option<&str> {
-        self.source.as_ref().map(|source| source.as_str())
+        self.source.as_ref().map(SourceName::as_str)
     }
 }

@@ -1,6 +1,7 @@
 //! What the tests of the fold share: a log in memory, the fixture stories, and the views in a file.
 
 #![expect(dead_code, reason = "every test takes what it needs")]
+#![expect(clippy::unwrap_used, reason = "a fixture that is not there fails the test")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,9 @@ use keyledger_eventlog::log::{Append, EventLog};
 use keyledger_eventlog::memory::MemoryLog;
 use keyledger_eventlog::tail::SqlTail;
 use keyledger_projector::Projector;
-use keyledger_projector::read::{AsOf, License, LicenseFilter, OpenObligation, PageRequest, Views, Within};
+use keyledger_projector::read::{
+    AsOf, License, LicenseFilter, OpenObligation, PageRequest, SubscriptionFilter, Views, Within,
+};
 use keyledger_schemas::clock::ManualClock;
 use keyledger_schemas::envelope::{IdReuse, NewEvent, PARTITIONS};
 use keyledger_schemas::event::{Event, LicenseIssued, LicenseTerms, SealedKey, SettingsChanged};
@@ -221,7 +224,7 @@ pub async fn outcome(views: &Views) -> Vec<String> {
         outcome.push(format!("license {} {:?} {:?}", license.unit, license.state, license.reason));
     }
     let all = PageRequest { limit: 200, after: None };
-    let page = views.subscriptions(&Within::default(), &Default::default(), &all).await.unwrap();
+    let page = views.subscriptions(&Within::default(), &SubscriptionFilter::default(), &all).await.unwrap();
     for subscription in page.data {
         outcome.push(format!("{} {:?} {:?}", subscription.id, subscription.status, subscription.paid_until));
         let purchase = PurchaseId::new(scope(), subscription.id.as_str());
