@@ -336,9 +336,12 @@ fn wait_for(what: &str, mut good: impl FnMut() -> bool) {
 }
 
 /// What a verb prints with `--json`, line by line.
+#[track_caller]
 fn rows(folder: &Path, arguments: &[&str]) -> Vec<Value> {
     let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
-    stdout(&run(folder, &arguments)).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let output = run(folder, &arguments);
+    assert_ends(&output, 0);
+    stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]

@@ -317,3 +317,18 @@ fn legal_but_risky_settings_are_warned_of() {
     }
     assert_eq!(warnings.len(), 6, "{warnings:#?}");
 }
+
+#[test]
+fn a_file_that_others_may_read_is_warned_of_only_if_a_secret_stands_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keyledger.toml");
+    let warned = |text: &str| {
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let environment = Environment::of([("STRIPE_WEBHOOK_SECRET", "whsec_of_the_environment")]);
+        let warnings = Settings::load(Some(&path), &environment).unwrap().warnings();
+        warnings.iter().any(|warning| warning.contains("chmod 600"))
+    };
+    assert!(!warned(""));
+    assert!(warned("[stripe.eu]\nwebhook_secrets = [\"whsec_of_the_file\"]"));
+}

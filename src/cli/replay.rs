@@ -10,7 +10,7 @@ use keyledger_eventlog::consumer::{Consumer, Options as ConsumerOptions, Step};
 use keyledger_eventlog::log::{Head, LogError};
 use keyledger_eventlog::tail::{SqlTail, Tail};
 use keyledger_projector::Projector;
-use keyledger_projector::replay::{self, Report, Switch};
+use keyledger_projector::replay::{Report, Switch};
 use keyledger_schemas::envelope::{Position, Recorded};
 use serde_json::json;
 
@@ -63,7 +63,7 @@ async fn rebuild(context: &Context, settings: &Settings, tail: &dyn Tail) -> any
 
 async fn once(context: &Context, settings: &Settings, tail: &dyn Tail, switch: Switch) -> anyhow::Result<Report> {
     let mut progress = context.output.progress("replay", tail.head().await?.position);
-    let report = replay::replay(tail, &serve::views_url(settings)?, switch, |at, _| progress.at(at)).await?;
+    let report = serve::rebuild(tail, &serve::views_url(settings)?, switch, |at, _| progress.at(at)).await?;
     progress.finish();
     Ok(report)
 }

@@ -32,6 +32,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 pub use lock::Lock;
+pub use restored::rebuild;
 
 use crate::lifecycle::Lifecycle;
 use crate::settings::{Settings, read_token};

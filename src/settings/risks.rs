@@ -1,5 +1,7 @@
 //! What is legal but risky.
 
+use std::path::Path;
+
 use keyledger_schemas::secret::Secret;
 
 use super::Settings;
@@ -39,7 +41,7 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
         }
     }
     if let Some(file) = &settings.file
-        && holds_secrets(settings)
+        && holds_secrets(file, settings)
         && is_open_to_others(file)
     {
         warn(format!("{} may be read by other users: run `chmod 600 {}`", file.display(), file.display()));
@@ -58,9 +60,9 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
     warnings
 }
 
-/// Whether secrets stand in the settings themselves. They may also have come from the environment; then the warning is
-/// one too many, and harmless.
-fn holds_secrets(settings: &Settings) -> bool {
-    settings.api.token.is_some()
-        || settings.sources.values().any(|source| !source.webhook_secrets.is_empty() || source.api_key.is_some())
+/// Whether one of the secrets stands in the file itself, and has not come from elsewhere.
+fn holds_secrets(file: &Path, settings: &Settings) -> bool {
+    let Ok(text) = std::fs::read_to_string(file) else { return false };
+    let of_sources = settings.sources.values().flat_map(|it| it.webhook_secrets.iter().chain(&it.api_key));
+    of_sources.chain(&settings.api.token).any(|secret| text.contains(secret.expose()))
 }
