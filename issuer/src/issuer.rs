@@ -158,7 +158,9 @@ impl Issuer {
                 tokio::time::sleep(delay).await;
                 continue;
             }
-            if !self.worker.run_until_idle().await? {
+            let worked = self.worker.run_until_idle().await?;
+            let position = Cursor::load(&*self.log, NAME).await?.checkpoint().position;
+            if !worked && position == self.log.head().await?.position {
                 return Ok(());
             }
         }

@@ -168,7 +168,7 @@ impl Reader {
         settings: &mut DecidingSettings,
     ) -> Result<bool, Taken> {
         if event.is_stripe() {
-            return Ok(routing::take(set, event, stripe::facts(&event.data)).await?);
+            return Ok(routing::take(set, event, stripe::facts(&event.data), settings).await?);
         }
         let decoded = Event::decode(&event.kind, &event.data).map_err(|error| Taken::Damaged(error.to_string()))?;
         match decoded {

@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 
 use keyledger_schemas::envelope::{Position, Recorded};
-use keyledger_schemas::ids::{PurchaseId, Scope};
+use keyledger_schemas::ids::{ProductId, PurchaseId, Scope};
+use keyledger_schemas::settings::DecidingSettings;
 use keyledger_schemas::stripe::fact::{Fact, InvoiceSeen, Link, ObjectRef, SessionSeen};
 use keyledger_schemas::stripe::status::SessionMode;
 
@@ -20,10 +21,17 @@ const WALK_MAX: usize = 512;
 /// # Errors
 ///
 /// See [`StoreError`]; nothing was written.
-pub async fn take(set: &mut WorkingSet, event: &Recorded, facts: Vec<Fact>) -> Result<bool, StoreError> {
-    let router = Router { scope: &event.scope, position: event.position, event };
+pub async fn take(
+    set: &mut WorkingSet,
+    event: &Recorded,
+    facts: Vec<Fact>,
+    settings: &DecidingSettings,
+) -> Result<bool, StoreError> {
+    let router = Router { scope: &event.scope, position: event.position, event, settings };
     let mut catalogue_changed = false;
-    for fact in facts {
+    // What belongs to what comes first: a sale must not be taken for one of its own before its invoice is known.
+    let (links, others): (Vec<_>, Vec<_>) = facts.into_iter().partition(|fact| matches!(fact, Fact::Linked(_)));
+    for fact in links.into_iter().chain(others) {
         catalogue_changed |= router.fact(set, fact).await?;
     }
     Ok(catalogue_changed)
@@ -33,6 +41,7 @@ struct Router<'a> {
     scope: &'a Scope,
     position: Position,
     event: &'a Recorded,
+    settings: &'a DecidingSettings,
 }
 
 impl Router<'_> {
@@ -62,11 +71,11 @@ impl Router<'_> {
                     product: seen.product.clone(),
                     metadata: seen.metadata.clone(),
                 };
-                return keep_newest(set, self.scope, seen.id.as_str(), row).await;
+                return self.keep_newest(set, seen.id.as_str(), row).await;
             }
             Fact::ProductSeen(seen) => {
                 let row = CatalogueRow { seen: seen.seen.clone(), product: None, metadata: seen.metadata.clone() };
-                return keep_newest(set, self.scope, seen.id.as_str(), row).await;
+                return self.keep_newest(set, seen.id.as_str(), row).await;
             }
             // Whom to write to is not for the issuer to know.
             Fact::CustomerSeen(_) => {}
@@ -251,17 +260,19 @@ impl Router<'_> {
         }
         Ok(())
     }
-}
 
-/// Keeps the newest sight of a price or product. Says whether a sale known already may mean something else now: not for one that is
-/// new and plain, which a shop with prices made on the fly has by the thousand.
-async fn keep_newest(set: &mut WorkingSet, scope: &Scope, id: &str, row: CatalogueRow) -> Result<bool, StoreError> {
-    let known = set.catalogue_row(scope, id).await?;
-    let matters = match known {
-        Some(known) if known.seen >= row.seen => return Ok(false),
-        Some(known) => known.metadata != row.metadata || known.product != row.product,
-        None => !row.metadata.is_empty(),
-    };
-    *known = Some(row);
-    Ok(matters)
+    /// Keeps the newest sight of a price or product. Says whether a sale known already may mean something else now: not for
+    /// one that is new and plain, which a shop with prices made on the fly has by the thousand.
+    async fn keep_newest(&self, set: &mut WorkingSet, id: &str, row: CatalogueRow) -> Result<bool, StoreError> {
+        let product = row.product.as_ref().map(ProductId::as_str);
+        let mapped = || self.settings.catalog.iter().any(|entry| entry.matched_product() == product);
+        let known = set.catalogue_row(self.scope, id).await?;
+        let matters = match known {
+            Some(known) if known.seen >= row.seen => return Ok(false),
+            Some(known) => known.metadata != row.metadata || known.product != row.product,
+            None => !row.metadata.is_empty() || (product.is_some() && mapped()),
+        };
+        *known = Some(row);
+        Ok(matters)
+    }
 }

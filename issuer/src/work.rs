@@ -30,11 +30,19 @@ const RECORD_FOR: Duration = Duration::from_secs(30);
 /// How long to wait before an outcome is offered to the log again.
 const RECORD_AGAIN: Duration = Duration::from_millis(200);
 
-/// When to ask again for an engine that is not configured: somebody may be about to.
-const UNCONFIGURED: Duration = Duration::from_hours(1);
-
 /// The kind whose id a license key is sealed under.
 const ISSUED: &str = "license.issued";
+
+/// Where work on a purchase ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing more can be done before its next due time.
+    Rested,
+    /// There is more to do at once, but others have their turn.
+    More,
+    /// It is due, but must be left alone for a moment: a call is in hand elsewhere, or the engine is crowded.
+    Waiting,
+}
 
 /// Works on single purchases.
 #[derive(Clone)]
@@ -48,17 +56,12 @@ pub struct Work {
 }
 
 impl Work {
-    /// The longest time between announcing a request and being certain that it has no more effect.
-    pub fn hold(&self, engine: &dyn Provider) -> Duration {
-        self.call_timeout * CALLS_MAX + engine.capabilities().settle
-    }
-
     /// Brings one purchase to where nothing more can be done for it now.
     ///
     /// # Errors
     ///
     /// See [`WorkError`]; what was recorded until then stands.
-    pub async fn on(&self, id: &PurchaseId) -> Result<(), WorkError> {
+    pub async fn on(&self, id: &PurchaseId) -> Result<Ended, WorkError> {
         for _ in 0..STEPS_MAX {
             let loaded = self.desk.load(id).await?;
             let now = self.desk.clock.now();
@@ -72,19 +75,21 @@ impl Work {
             match owed(&loaded.purchase, &loaded.context, now).into_iter().next() {
                 Some(request) => {
                     if !self.request(loaded, &request, now).await? {
-                        return Ok(());
+                        return Ok(Ended::Waiting);
                     }
                 }
                 None => return self.rest(loaded, now).await,
             }
         }
-        Ok(())
+        Ok(Ended::More)
     }
 
     /// Announces a request, carries it out, and records the outcome. `false` when it was not sent after all.
     async fn request(&self, loaded: Loaded, request: &Request, now: Timestamp) -> Result<bool, WorkError> {
+        let Some(_place) = self.desk.engines.place(&request.provider) else { return Ok(false) };
         let engine = self.desk.engines.get(&request.provider);
-        let hold = self.hold(&*engine);
+        let calls = self.call_timeout * CALLS_MAX;
+        let hold = calls + engine.capabilities().settle;
         if !self.desk.fence.outlives(now, hold) && !self.desk.fence.renew(&self.desk.log, now, true).await? {
             return Err(WorkError::Fenced);
         }
@@ -102,7 +107,9 @@ impl Work {
         let outcome = if ours && !self.desk.engines.has(&request.provider) {
             Outcome::Unconfigured
         } else {
-            let gate = Gate { clock: self.desk.clock.clone(), until: wait_until, limit: self.call_timeout };
+            // All calls are over before the engine's time to settle begins.
+            let until = now.saturating_add(calls).unwrap_or(Timestamp::MAX);
+            let gate = Gate { clock: self.desk.clock.clone(), until, limit: self.call_timeout };
             self.carry_out(&*engine, request, &gate).await
         };
         let Some(answer) = self.answer(request, &request_id, outcome) else { return Ok(false) };
@@ -148,13 +155,7 @@ impl Work {
                 let (answer, reason, retry_after) = call::not_done(&error);
                 Answer::NotDone { answer, reason, retry_after, nothing_found }
             }
-            // Our own refusal is asked again by itself: the engine may be configured by then.
-            Outcome::Unconfigured => Answer::NotDone {
-                answer: NotDone::Refused,
-                reason: format!("provider `{}` is not configured", request.provider),
-                retry_after: Some(UNCONFIGURED),
-                nothing_found: false,
-            },
+            Outcome::Unconfigured => Answer::Unconfigured,
             Outcome::NotSent => return None,
         })
     }
@@ -200,11 +201,12 @@ impl Work {
     }
 
     /// Nothing can be done now: notes when that changes.
-    async fn rest(&self, loaded: Loaded, now: Timestamp) -> Result<(), WorkError> {
-        if next_due(&loaded.purchase, &loaded.context, now) != loaded.due_at {
+    async fn rest(&self, loaded: Loaded, now: Timestamp) -> Result<Ended, WorkError> {
+        let due_at = next_due(&loaded.purchase, &loaded.context, now);
+        if due_at != loaded.due_at {
             self.desk.save(loaded, Vec::new(), None).await?;
         }
-        Ok(())
+        Ok(if due_at.is_some_and(|at| at <= now) { Ended::Waiting } else { Ended::Rested })
     }
 }
 

@@ -17,7 +17,7 @@ use tracing::warn;
 
 use crate::desk::WorkError;
 use crate::store::{PURCHASES, SWEEP, StoreError, Sweep};
-use crate::work::Work;
+use crate::work::{Ended, Work};
 
 /// How many purchases are worked on at once.
 pub const CONCURRENCY: usize = 64;
@@ -27,6 +27,9 @@ const SWEEP_PAGE: usize = 64;
 
 /// The longest sleep: another process may have made something due.
 const POLL: Duration = Duration::from_millis(500);
+
+/// How long a purchase is left alone whose call is in hand elsewhere, or whose engine is crowded.
+const WAIT: Duration = Duration::from_millis(500);
 
 /// Works off due purchases.
 #[derive(Clone)]
@@ -40,10 +43,10 @@ pub struct Worker {
 /// What is in hand, and what is left alone for a while.
 #[derive(Default)]
 struct Hands {
-    tasks: JoinSet<(PurchaseId, Result<(), WorkError>)>,
+    tasks: JoinSet<(PurchaseId, Result<Ended, WorkError>)>,
     busy: BTreeSet<PurchaseId>,
-    /// Purchases that could not be worked on: how often in a row, and when to try again.
-    failing: BTreeMap<PurchaseId, (usize, Instant)>,
+    /// Purchases that are due but must wait: how often in a row they failed, and when to try again.
+    left_alone: BTreeMap<PurchaseId, (usize, Instant)>,
 }
 
 impl Worker {
@@ -86,15 +89,23 @@ impl Worker {
     /// See [`WorkError`].
     pub async fn run_until_idle(&self) -> Result<bool, WorkError> {
         let mut worked = false;
+        // Those whose call is in hand elsewhere: due, but not ours to go on with.
+        let mut waiting = BTreeSet::new();
         loop {
             let swept = self.sweep().await?;
-            let due = self.due(CONCURRENCY).await?;
+            let mut due = self.due(CONCURRENCY + waiting.len()).await?;
+            due.retain(|row| !waiting.contains(&row.key));
             if due.is_empty() && !swept {
                 return Ok(worked);
             }
-            worked = true;
+            worked |= swept;
             for row in due {
-                self.work.on(&purchase_id(&row)?).await?;
+                match self.work.on(&purchase_id(&row)?).await? {
+                    Ended::Waiting => {
+                        waiting.insert(row.key);
+                    }
+                    Ended::Rested | Ended::More => worked = true,
+                }
             }
         }
     }
@@ -107,10 +118,10 @@ impl Worker {
         }
         let mut begun = usize::from(self.sweep().await?);
         let now = Instant::now();
-        // Those that are busy or failing are still among what is due.
-        for row in self.due(room + hands.busy.len() + hands.failing.len()).await? {
+        // Those that are busy or left alone are still among what is due.
+        for row in self.due(room + hands.busy.len() + hands.left_alone.len()).await? {
             let id = purchase_id(&row)?;
-            let waits = hands.failing.get(&id).is_some_and(|(_, again)| *again > now);
+            let waits = hands.left_alone.get(&id).is_some_and(|(_, again)| *again > now);
             if waits || begun >= room || !hands.busy.insert(id.clone()) {
                 continue;
             }
@@ -166,7 +177,7 @@ impl Worker {
 
 impl Hands {
     /// Takes note of a task that ended.
-    fn ended(&mut self, joined: Result<(PurchaseId, Result<(), WorkError>), JoinError>) -> Result<(), WorkError> {
+    fn ended(&mut self, joined: Result<(PurchaseId, Result<Ended, WorkError>), JoinError>) -> Result<(), WorkError> {
         let (id, result) = match joined {
             Ok(ended) => ended,
             // A panic is a broken invariant: it stops the role loudly.
@@ -174,17 +185,21 @@ impl Hands {
         };
         self.busy.remove(&id);
         match result {
-            Ok(()) => {
-                self.failing.remove(&id);
+            Ok(Ended::Rested | Ended::More) => {
+                self.left_alone.remove(&id);
+                Ok(())
+            }
+            Ok(Ended::Waiting) => {
+                self.left_alone.insert(id, (0, Instant::now() + WAIT));
                 Ok(())
             }
             Err(WorkError::Fenced) => Err(WorkError::Fenced),
             Err(error) => {
-                let failures = self.failing.get(&id).map_or(0, |(failures, _)| *failures) + 1;
+                let failures = self.left_alone.get(&id).map_or(0, |(failures, _)| *failures) + 1;
                 let wait = delay(DELAYS, failures);
                 warn!(purchase.id = %id, error = &error as &dyn std::error::Error, delay_ms = wait.as_millis(),
                     "cannot work on a purchase; trying again later");
-                self.failing.insert(id, (failures, Instant::now() + wait));
+                self.left_alone.insert(id, (failures, Instant::now() + wait));
                 Ok(())
             }
         }

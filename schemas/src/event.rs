@@ -226,6 +226,9 @@ pub struct LicenseNotDone {
     /// The engine was searched and holds no license with our reference.
     #[serde(default)]
     pub nothing_found: bool,
+    /// Nobody was asked: the engine is not configured. Asked again by itself once it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfigured: bool,
 }
 
 /// A license key as an event may carry it: readable only with the deployment's sealing key.

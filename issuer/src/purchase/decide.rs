@@ -46,6 +46,8 @@ pub enum Answer {
     Changed,
     /// An earlier create had made nothing, and nothing is owed any more.
     NothingMade,
+    /// Nobody was asked: the engine is not configured.
+    Unconfigured,
     /// It was not done.
     NotDone {
         /// Which answer it was.
@@ -185,11 +187,16 @@ pub fn answered(purchase: &Purchase, request: &Request, answer: Answer, now: Tim
         Answer::Changed => changed(purchase, request),
         Answer::NothingMade => {
             let reason = "no license was made, and none is owed any more".to_owned();
-            vec![not_done(request, NotDone::Unavailable, reason, Some(now), true)]
+            vec![Event::LicenseNotDone(not_done(request, NotDone::Unavailable, reason, Some(now), true))]
+        }
+        Answer::Unconfigured => {
+            let reason = format!("provider `{}` is not configured", request.provider);
+            let answer = not_done(request, NotDone::Refused, reason, None, false);
+            vec![Event::LicenseNotDone(LicenseNotDone { unconfigured: true, ..answer })]
         }
         Answer::NotDone { answer, reason, retry_after, nothing_found } => {
             let next_attempt_at = next_attempt(purchase, request, answer, retry_after, now);
-            vec![not_done(request, answer, reason, next_attempt_at, nothing_found)]
+            vec![Event::LicenseNotDone(not_done(request, answer, reason, next_attempt_at, nothing_found))]
         }
     }
 }
@@ -200,8 +207,8 @@ fn not_done(
     reason: String,
     next_attempt_at: Option<Timestamp>,
     nothing_found: bool,
-) -> Event {
-    Event::LicenseNotDone(LicenseNotDone {
+) -> LicenseNotDone {
+    LicenseNotDone {
         unit: request.unit.clone(),
         license: request.license,
         attempt: request.attempt,
@@ -210,7 +217,8 @@ fn not_done(
         reason,
         next_attempt_at,
         nothing_found,
-    })
+        unconfigured: false,
+    }
 }
 
 fn made(
@@ -296,7 +304,7 @@ fn terms_set(purchase: &Purchase, request: &Request) -> Vec<Event> {
     events
 }
 
-/// When to try again. After a refusal only where the answer named a time. Otherwise by the table; while an outcome is not
+/// When to try again: never after a refusal, else by the table; while an outcome is not
 /// known not before the engine has settled, and only for so long.
 fn next_attempt(
     purchase: &Purchase,
@@ -310,7 +318,7 @@ fn next_attempt(
         unit.and_then(|unit| unit.answered(request.generation, request.action)).map_or(0, |before| before.in_a_row);
     let after = |wait: Duration| now.saturating_add(wait).unwrap_or(Timestamp::MAX);
     match answer {
-        NotDone::Refused => retry_after.map(after),
+        NotDone::Refused => None,
         NotDone::Unavailable => {
             let asked = retry_after.unwrap_or_default().min(DELAYS[DELAYS.len() - 1]);
             Some(after(delay(in_a_row).max(asked)))

@@ -260,8 +260,8 @@ impl Facts<'_> {
         let counting = self.item.periods.iter().filter(|period| period.counts);
         let ends = counting.map(|period| {
             let end = match mapping {
-                Some(mapping) => mapping.period_end(period.start, period.end),
-                None => period.end,
+                Some(mapping) if !period.trial => mapping.period_end(period.start, period.end),
+                _ => period.end,
             };
             PaidUntil::of_date(end)
         });

@@ -94,13 +94,15 @@ fn requested(unit: &mut Unit, data: &LicenseRequested, at: jiff::Timestamp) {
         action: data.action,
         terms: data.terms.clone(),
         mapping: data.mapping.clone(),
+        asked_at: at,
         wait_until: data.wait_until,
     });
 }
 
 fn not_done(unit: &mut Unit, data: &LicenseNotDone, at: jiff::Timestamp) {
     let Some(asked) = unit.pending.take_if(|asked| asked.attempt == data.attempt) else { return };
-    if data.nothing_found {
+    // A look-up that finds nothing settles it, unless the create after it was lost as well.
+    if data.nothing_found && data.answer != NotDone::Indeterminate {
         unit.doubts.retain(|doubt| !doubt.asked.is_about(asked.generation, asked.action));
     }
     if data.answer == NotDone::Indeterminate {
@@ -112,6 +114,7 @@ fn not_done(unit: &mut Unit, data: &LicenseNotDone, at: jiff::Timestamp) {
         asked,
         answer: data.answer,
         next_attempt_at: data.next_attempt_at,
+        unconfigured: data.unconfigured,
         in_a_row: before.saturating_add(1),
     });
 }

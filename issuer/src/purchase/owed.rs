@@ -57,6 +57,8 @@ pub enum Need {
     Call(Box<Request>),
     /// A moment.
     Until(Timestamp),
+    /// The outcome of a call that was announced at this moment.
+    Outcome(Timestamp),
 }
 
 /// Provider calls outstanding at `now`, one per unit at the most.
@@ -83,7 +85,8 @@ pub fn next_due(purchase: &Purchase, context: &Context, now: Timestamp) -> Optio
         let need = match need(&unit, desired, *quantity, context, now) {
             Need::Nothing => None,
             Need::Call(_) => Some(now),
-            Need::Until(at) => Some(at),
+            // Due all the while: nothing is settled until it is known.
+            Need::Until(at) | Need::Outcome(at) => Some(at),
         };
         need.into_iter().chain(lapse).min()
     });
@@ -104,11 +107,12 @@ pub fn need(unit: &Unit, desired: &Desired, quantity: u64, context: &Context, no
         return Need::Nothing;
     }
     if let Some(pending) = unit.pending.as_ref().filter(|pending| pending.wait_until > now) {
-        return Need::Until(pending.wait_until);
+        return Need::Outcome(pending.asked_at);
     }
     let mut earliest = None;
     for request in wanted(unit, desired, quantity, context, now) {
-        let answered = unit.answered(request.generation, request.action).filter(|answered| is_same(answered, &request));
+        let answered = unit.answered(request.generation, request.action);
+        let answered = answered.filter(|answered| is_same(answered, &request, context));
         match answered.map(|answered| answered.next_attempt_at) {
             None => return Need::Call(Box::new(request)),
             Some(Some(at)) if at <= now => return Need::Call(Box::new(request)),
@@ -122,7 +126,10 @@ pub fn need(unit: &Unit, desired: &Desired, quantity: u64, context: &Context, no
 
 /// Whether the last answer was to this very request: then its delay holds. A request that was refused and has changed is
 /// a new one; one that went unanswered keeps its delay whatever it asks now.
-fn is_same(answered: &Answered, request: &Request) -> bool {
+fn is_same(answered: &Answered, request: &Request, context: &Context) -> bool {
+    if answered.unconfigured && context.providers.contains_key(&request.provider) {
+        return false;
+    }
     let asked = &answered.asked;
     let unchanged = asked.terms == request.terms && asked.mapping == request.mapping;
     unchanged || answered.answer != NotDone::Refused
@@ -171,6 +178,9 @@ impl Ask<'_> {
 
     /// A unit without a license that stands.
     fn for_none(&self, context: &Context) -> Option<Request> {
+        if let Some(request) = self.for_revoked(context) {
+            return Some(request);
+        }
         if !self.is_creatable() {
             // Reinstating may have been done before its money went again.
             let (generation, revoked) = self.unit.latest()?;
@@ -189,6 +199,16 @@ impl Ask<'_> {
             return Some(self.request(generation + 1, Action::Create, mapping, terms));
         }
         Some(self.request(1, Action::Create, mapping, terms))
+    }
+
+    /// A license revoked for want of money, whose money is back while something else stops it: it waits suspended.
+    fn for_revoked(&self, context: &Context) -> Option<Request> {
+        let Standing::Suspended(reason) = self.desired.standing else { return None };
+        let (generation, license) = self.unit.latest()?;
+        let money_gone = license.standing == Standing::Revoked(RevokeReason::MoneyGone);
+        let comes_back = is_unmanaged(license, context) || reinstates(license, context);
+        let because = Because::Suspended(reason);
+        (money_gone && comes_back).then(|| self.change(generation, license, Action::Suspend, Some(because)))
     }
 
     /// A unit with a license that stands.
@@ -215,6 +235,7 @@ impl Ask<'_> {
     /// A license that works and should not, or should and does not.
     fn for_standing(&self, generation: u32, license: &License, context: &Context, now: Timestamp) -> Option<Request> {
         let lapsed = license.terms.expires_at.is_some_and(|at| at <= now) && must_block(license, context);
+        let comes_back = is_unmanaged(license, context) || reinstates(license, context);
         let doubt = |action| self.unit.in_doubt(generation, action);
         let suspend =
             |reason| Some(self.change(generation, license, Action::Suspend, Some(Because::Suspended(reason))));
@@ -223,13 +244,11 @@ impl Ask<'_> {
             (Standing::Active, Standing::Active) if lapsed => suspend(SuspendReason::Lapsed),
             // It was to be stopped, and nobody knows whether it was.
             (Standing::Active, Standing::Active) if doubt(Action::Suspend) => reinstate(),
-            (Standing::Active, Standing::Active) if doubt(Action::Revoke) => {
-                if is_unmanaged(license, context) || reinstates(license, context) {
-                    return reinstate();
-                }
+            (Standing::Active, Standing::Active | Standing::Suspended(_)) if doubt(Action::Revoke) && !comes_back => {
                 let because = Because::Revoked(RevokeReason::MoneyGone);
                 Some(self.change(generation, license, Action::Revoke, Some(because)))
             }
+            (Standing::Active, Standing::Active) if doubt(Action::Revoke) => reinstate(),
             (Standing::Active, Standing::Suspended(_)) if !lapsed => reinstate(),
             (Standing::Suspended(reason), Standing::Active) => suspend(reason),
             (Standing::Suspended(reason), Standing::Suspended(_)) if doubt(Action::Reinstate) => suspend(reason),

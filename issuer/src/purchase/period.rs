@@ -24,6 +24,8 @@ pub struct Period {
     pub amount: Option<Money>,
     /// The money is still there.
     pub counts: bool,
+    /// It is a trial, which ends when it ends, whatever the sale's term.
+    pub trial: bool,
 }
 
 /// What kind of sale an item is: it decides which catalog entries may match.
@@ -209,6 +211,7 @@ fn subscription_items(knowledge: &Knowledge, policy: &Policy, money: &MoneyBack<
                 charged: source.total_minor > 0 && line.amount_minor > 0,
                 amount: source.currency.map(|currency| Money::new(line.amount_minor, currency.clone())),
                 counts,
+                trial: false,
             };
             if let Some(invoice) = source.invoice {
                 paid_lines.entry(name.clone()).or_default().push((invoice, line));
@@ -234,6 +237,7 @@ fn subscription_items(knowledge: &Knowledge, policy: &Policy, money: &MoneyBack<
                 charged: source.total_minor > 0,
                 amount: source.currency.map(|currency| Money::new(source.total_minor, currency.clone())),
                 counts,
+                trial: false,
             });
         }
     }
@@ -242,7 +246,8 @@ fn subscription_items(knowledge: &Knowledge, policy: &Policy, money: &MoneyBack<
     }
     if policy.trial == TrialPolicy::Issue {
         for (item, end) in &knowledge.trials {
-            let trial = Period { start: *end, end: Some(*end), charged: false, amount: None, counts: true };
+            let trial =
+                Period { start: *end, end: Some(*end), charged: false, amount: None, counts: true, trial: true };
             periods.entry(item.as_str().to_owned()).or_default().push(trial);
         }
     }
@@ -310,6 +315,7 @@ fn line_item(name: &LineId, line: &InvoiceLine, invoice: &Invoice, counts: bool)
             charged: invoice.total_minor > 0 && line.amount_minor > 0,
             amount: Some(Money::new(line.amount_minor, invoice.currency.clone())),
             counts,
+            trial: false,
         }],
     }
 }
@@ -347,6 +353,7 @@ fn one_off_items(knowledge: &Knowledge, money: &MoneyBack<'_>) -> Vec<Item> {
             charged: total_minor > 0 && amount_minor > 0,
             amount: currency.clone().map(|currency| Money::new(amount_minor, currency)),
             counts,
+            trial: false,
         }],
     };
     if let Some(lines) = settled.and_then(|session| session.lines.as_ref()) {

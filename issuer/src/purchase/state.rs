@@ -131,6 +131,8 @@ pub struct Asked {
     pub terms: LicenseTerms,
     /// What the sale means.
     pub mapping: Mapping,
+    /// When it was announced.
+    pub asked_at: Timestamp,
     /// Nobody else looks up or creates before this.
     pub wait_until: Timestamp,
 }
@@ -146,6 +148,8 @@ pub struct Answered {
     pub next_attempt_at: Option<Timestamp>,
     /// How often in a row the provider did not do it.
     pub in_a_row: u32,
+    /// Nobody was asked: the engine was not configured.
+    pub unconfigured: bool,
 }
 
 /// A call that may or may not have been done.
