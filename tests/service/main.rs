@@ -4,6 +4,8 @@
 //! through the API, the command line, or the license engine's own books. Every deployment is audited at its end.
 
 #[cfg(test)]
+mod caught_up;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod kept_apart;
