@@ -11,7 +11,9 @@ use crate::problem::Problem;
 impl Api {
     /// How far the log, the issuer and the projector are, and how many cases are open.
     ///
-    /// The head of the log is read last, so that a part never seems to be ahead of it.
+    /// Read in this order, so that all of it together never says "caught up" too early: an event that the issuer had
+    /// read by its position is among what is due, or worked off and its outcome in the log; and what was appended
+    /// meanwhile is in the head, which is read last, so that a part never seems to be ahead of it.
     ///
     /// # Errors
     ///
@@ -19,8 +21,8 @@ impl Api {
     pub async fn status(&self, view: &View) -> Result<Status, Problem> {
         let as_of = self.as_of(view).await?;
         let views = self.views_status(view, as_of.at).await?;
-        let due_now = self.log.state_due_count(ISSUER_PURCHASES, self.clock.now()).await?;
         let issuer = Cursor::load(&*self.log, ISSUER).await?.checkpoint().position;
+        let due_now = self.log.state_due_count(ISSUER_PURCHASES, self.clock.now()).await?;
         let head = self.log.head().await?;
         Ok(Status {
             log: LogStatus { position: head.position },
