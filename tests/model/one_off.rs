@@ -70,6 +70,10 @@ impl OneOff {
             }
         }
         let mut purchase = Purchase::default();
+        let paid_unseen = session.is_some_and(facts::settles) && starts.is_empty();
+        if paid_unseen {
+            purchase.waiting = Some(if total > 0 { "no_key" } else { "free_without_key" });
+        }
         purchase.names.extend(session.map(|session| session.id.clone()));
         purchase.names.extend(self.bill.as_ref().map(|bill| bill.id.clone()).or_else(|| self.named.clone()));
         for (item, sold, charged) in items {

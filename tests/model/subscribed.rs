@@ -45,10 +45,11 @@ impl<'h> Subscribed<'h> {
         {
             first.adoptable = true;
         }
-        let paid = self.bills.iter().any(|bill| bill.paid);
-        if paid && self.items().is_empty() && self.riding_lines().is_empty() {
-            let charged = self.bills.iter().any(|bill| bill.paid && bill.total > 0);
-            purchase.waiting = Some(if charged { "no_key" } else { "free_without_key" });
+        let hides = |bill: &&Bill| bill.truncated || lines(bill).is_empty();
+        let held = self.bills.iter().filter(|bill| bill.paid && self.counts(bill)).filter(hides);
+        let charged: Vec<_> = held.map(|bill| bill.total > 0).collect();
+        if self.all_periods().is_empty() && !charged.is_empty() {
+            purchase.waiting = Some(if charged.contains(&true) { "no_key" } else { "free_without_key" });
         }
         purchase
     }
@@ -92,8 +93,15 @@ impl<'h> Subscribed<'h> {
         Sold { quantity, greatest, meaning: self.rules.meaning(price, true) }
     }
 
-    /// §4, with what counts.
+    /// The periods of what is not measured.
     fn periods(&self) -> Vec<Period> {
+        let mut periods = self.all_periods();
+        periods.retain(|period| !self.is_measured(&period.item));
+        periods
+    }
+
+    /// §4, with what counts.
+    fn all_periods(&self) -> Vec<Period> {
         let mut periods = Vec::new();
         for bill in self.bills.iter().filter(|bill| bill.paid) {
             let counts = self.counts(bill);
@@ -139,7 +147,6 @@ impl<'h> Subscribed<'h> {
                 }
             }
         }
-        periods.retain(|period| !self.is_measured(&period.item));
         periods
     }
 

@@ -1,6 +1,7 @@
-//! The system under test, in process: a log in memory, an issuer on it, and an engine that counts.
+//! The system under test, in process: a log, an issuer on it, and an engine that counts.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use keyledger_engine::keys::DeploymentKeys;
 use keyledger_eventlog::log::{Append, EventLog};
 use keyledger_eventlog::memory::MemoryLog;
+use keyledger_eventlog::sqlite::{self, SqliteLog};
 use keyledger_eventlog::tail::SqlTail;
 use keyledger_issuer::balance::{Open, open_obligations};
 use keyledger_issuer::provider::{Capabilities, Change, Create, Held, Provider, ProviderError, Target, Terms};
@@ -29,7 +31,7 @@ use crate::deliver::Chunk;
 /// What a unit should be like by the issuer's state: the unit, and its terms where it is mapped.
 pub type Wanted = (Desired, Option<LicenseTerms>);
 
-/// A log in memory and an issuer on it.
+/// A log and an issuer on it.
 pub struct Bench {
     pub log: Arc<dyn EventLog>,
     pub engine: Arc<Counting>,
@@ -40,8 +42,19 @@ pub struct Bench {
 impl Bench {
     /// An empty log with these settings, at a time after most of what is told.
     pub async fn new(policy: Policy, catalog: Vec<CatalogEntry>) -> Self {
-        let clock = Arc::new(ManualClock::at("2026-11-20T12:00:00Z".parse().unwrap()));
-        let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(clock.clone()));
+        let clock = clock();
+        let log = Arc::new(MemoryLog::new(clock.clone()));
+        Self::on(log, clock, policy, catalog).await
+    }
+
+    /// The same, on a log in a file that is not there yet.
+    pub async fn on_disk(file: &Path, policy: Policy, catalog: Vec<CatalogEntry>) -> Self {
+        let clock = clock();
+        let log = SqliteLog::open(file.to_str().unwrap(), clock.clone(), sqlite::Options::default()).await.unwrap();
+        Self::on(Arc::new(log), clock, policy, catalog).await
+    }
+
+    async fn on(log: Arc<dyn EventLog>, clock: Arc<ManualClock>, policy: Policy, catalog: Vec<CatalogEntry>) -> Self {
         let settings = DecidingSettings {
             policy,
             catalog,
@@ -107,6 +120,10 @@ impl Bench {
     fn engines(&self) -> Engines {
         Engines::new([self.engine.clone() as Arc<dyn Provider>])
     }
+}
+
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::at("2026-11-20T12:00:00Z".parse().unwrap()))
 }
 
 async fn start(log: &Arc<dyn EventLog>, clock: &Arc<ManualClock>, engine: &Arc<Counting>) -> Issuer {

@@ -46,6 +46,8 @@ pub enum Heard {
     SessionAlone,
     /// Sessions and subscriptions, no invoices.
     SessionAndSubscription,
+    /// The same, but the endpoint was set up after the first period.
+    SessionAndLater,
 }
 
 /// A subscription's life.
@@ -127,6 +129,8 @@ pub enum Billed {
     Named,
     /// Only the shared payment intent tells.
     ByIntent,
+    /// The seller hears nothing of it.
+    Unheard,
 }
 
 /// A one-off sale through Checkout.
@@ -202,6 +206,7 @@ fn subscription() -> impl Strategy<Value = SubscriptionPlan> {
         8 => Just(Heard::Everything),
         1 => Just(Heard::SessionAlone),
         1 => Just(Heard::SessionAndSubscription),
+        1 => Just(Heard::SessionAndLater),
     ];
     let items = prop::collection::vec((any_price(), 0..5_u64), 1..3);
     (0..120_i64, start, items, any::<bool>(), heard, prop::collection::vec(step(), 0..8)).prop_map(

@@ -1,7 +1,7 @@
 //! Plays a plan: what Stripe would say while the seller and the buyers do as planned.
 
 use crate::model::catalog::{PRICES, Price};
-use crate::model::history::{Charge, DAY, Happened, Invoice, Line, Session, What};
+use crate::model::history::{Charge, DAY, Happened, Invoice, Line, Second, Session, What};
 
 use crate::plan::{After, Billed, CheckoutPlan, Heard, InvoicePlan, Plan, Sale, Settles};
 use crate::subscription::Subscribing;
@@ -15,7 +15,7 @@ pub fn play(plan: &Plan) -> Vec<Happened> {
             Sale::Subscription(subscription) => {
                 let start = BEGINNING + subscription.start_day * DAY;
                 let events = Subscribing::play(World::new(index, start), subscription, plan.rules.default_entry);
-                heard(subscription.heard, events)
+                heard(subscription.heard, start, events)
             }
             Sale::Checkout(checkout) => check_out(World::new(index, BEGINNING + checkout.start_day * DAY), checkout),
             Sale::Invoice(invoice) => bill(World::new(index, BEGINNING + invoice.start_day * DAY), invoice),
@@ -29,11 +29,16 @@ pub fn play(plan: &Plan) -> Vec<Happened> {
 }
 
 /// What of it the seller's endpoint is subscribed to.
-fn heard(heard: Heard, events: Vec<Happened>) -> Vec<Happened> {
+fn heard(heard: Heard, start: Second, events: Vec<Happened>) -> Vec<Happened> {
     let wanted = |what: &What| match heard {
         Heard::Everything => true,
         Heard::SessionAlone => matches!(what, What::Session(_)),
         Heard::SessionAndSubscription => matches!(what, What::Session(_) | What::Subscription { .. }),
+        Heard::SessionAndLater => match what {
+            What::Session(_) => true,
+            What::Subscription { now, .. } => now.start > start,
+            _ => false,
+        },
     };
     events.into_iter().filter(|happened| wanted(&happened.what)).collect()
 }
@@ -95,7 +100,10 @@ fn check_out(mut world: World, plan: &CheckoutPlan) -> Vec<Happened> {
         status: "complete",
         payment_status: "unpaid",
         subscription: None,
-        invoice: invoice.as_ref().filter(|_| plan.billed == Billed::Named).map(|invoice| invoice.id.clone()),
+        invoice: invoice
+            .as_ref()
+            .filter(|_| matches!(plan.billed, Billed::Named | Billed::Unheard))
+            .map(|invoice| invoice.id.clone()),
         intent: (!free && plan.settles != Settles::Expires).then(|| intent.clone()),
         total,
         lines: plan.lines_shown.then_some(lines),
@@ -122,6 +130,9 @@ fn check_out(mut world: World, plan: &CheckoutPlan) -> Vec<Happened> {
         world.charge(&intent, &charge, invoice.as_ref().map(|invoice| &invoice.id), total);
     }
     world.happen(kind, What::Session(session));
+    if plan.billed == Billed::Unheard {
+        return world.events;
+    }
     if let Some(invoice) = &mut invoice {
         (invoice.status, invoice.paid_at) = ("paid", Some(world.now));
         if !free {
