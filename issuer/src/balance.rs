@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use keyledger_eventlog::log::EventLog;
+use keyledger_schemas::ids::{LicenseId, ProviderName, UnitId};
 
 use crate::engines::Engines;
 use crate::purchase::Purchase;
 use crate::purchase::desired::{self, Context, Desired, PaidUntil};
 use crate::purchase::period;
-use crate::purchase::state::{Standing, Unit};
+use crate::purchase::state::{License, Standing, Unit};
 use crate::store::{self, PURCHASES, StoreError, WorkingSet};
 
 /// How many purchases are read at a time.
@@ -84,7 +86,7 @@ pub fn open_in(purchase: &Purchase, context: &Context) -> Vec<Open> {
             Some(Open { kind: open_kind(&unit, desired)?, subject: desired.unit.to_string() })
         })
         .collect();
-    if let Some(charged) = period::sold_unseen(&purchase.knowledge) {
+    if let Some(charged) = period::sold_unseen(&purchase.knowledge, &context.settings.policy) {
         let kind = if charged { OpenKind::NoKey } else { OpenKind::FreeWithoutKey };
         open.push(Open { kind, subject: purchase.id.to_string() });
     }
@@ -103,5 +105,71 @@ fn open_kind(unit: &Unit, desired: &Desired) -> Option<OpenKind> {
         None if !unit.licenses.is_empty() => Some(OpenKind::NotExtended),
         None if desired.charged => Some(OpenKind::NoKey),
         None => Some(OpenKind::FreeWithoutKey),
+    }
+}
+
+/// One license as the issuer's state has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LicenseLine {
+    /// The unit it is or was for.
+    pub unit: UnitId,
+    /// The unit's 1st, 2nd … license.
+    pub generation: u32,
+    /// The license.
+    pub license: LicenseId,
+    /// The engine that holds it.
+    pub provider: ProviderName,
+    /// The engine's own id.
+    pub provider_id: String,
+    /// `active`, `suspended` or `revoked`.
+    pub standing: &'static str,
+    /// What is paid until; `None` for ever.
+    pub paid_until: Option<Timestamp>,
+    /// When it stops working; `None` for never.
+    pub expires_at: Option<Timestamp>,
+    /// Seats.
+    pub seats: u32,
+}
+
+/// A page of purchases' licenses, by purchase: those of up to `limit` purchases after the key `after`, and the key to go
+/// on from. No key means that there are no more.
+///
+/// # Errors
+///
+/// See [`StoreError`].
+pub async fn licenses(
+    log: &Arc<dyn EventLog>,
+    after: &str,
+    limit: usize,
+) -> Result<(Vec<LicenseLine>, Option<String>), StoreError> {
+    let page = log.state_scan(PURCHASES, "", after, limit).await?;
+    let mut lines = Vec::new();
+    for row in &page {
+        let purchase: Purchase = store::decode(row)?;
+        for (item, units) in &purchase.units {
+            for (number, unit) in units {
+                let id = purchase.id.unit(item.clone(), *number);
+                lines.extend(unit.licenses.iter().map(|(generation, license)| line(&id, *generation, license)));
+            }
+        }
+    }
+    Ok((lines, page.last().map(|row| row.key.clone())))
+}
+
+fn line(unit: &UnitId, generation: u32, license: &License) -> LicenseLine {
+    LicenseLine {
+        unit: unit.clone(),
+        generation,
+        license: license.id,
+        provider: license.provider.clone(),
+        provider_id: license.provider_id.clone(),
+        standing: match license.standing {
+            Standing::Active => "active",
+            Standing::Suspended(_) => "suspended",
+            Standing::Revoked(_) => "revoked",
+        },
+        paid_until: license.terms.paid_until,
+        expires_at: license.terms.expires_at,
+        seats: license.terms.seats,
     }
 }

@@ -162,7 +162,9 @@ impl Desk {
             // The same decision stands there already: whoever made it wrote its state too.
             Ok(placed) if placed.iter().any(|placed| matches!(placed, Placed::Duplicate(_))) => Ok(Saved::Again),
             Ok(_) => {
-                events.iter().for_each(|(event, _)| tell(&id, event));
+                for (event, _) in &events {
+                    tell(&id, event);
+                }
                 Ok(Saved::Done)
             }
             Err(error) => self.lost_race(error),

@@ -139,10 +139,12 @@ impl Issuer {
         let (reading, working, keeping) =
             tokio::join!(ending(reading, &stop), ending(working, &stop), ending(keeping, &stop),);
         drop(guard);
-        self.fence.release(&self.log, self.clock.now()).await?;
         reading?;
         working?;
         keeping?;
+        // What the worker recorded last, and what came in while it finished: whoever looks at the stopped log finds it read.
+        self.reader.run_until_idle().await?;
+        self.fence.release(&self.log, self.clock.now()).await?;
         Ok(())
     }
 

@@ -133,18 +133,25 @@ pub fn units(purchase: &Purchase, context: &Context) -> Vec<(Desired, u64)> {
     let mut units = Vec::new();
     for (item, name, base) in sold {
         let own = purchase.units.get(&name);
-        let owed = base.as_ref().map_or(u32::from(item.quantity > 0), |mapping| mapping.units_for(item.quantity));
-        let ever = base.as_ref().map_or(0, |mapping| mapping.units_for(item.quantity_max));
-        let held =
-            own.and_then(|own| own.iter().rev().find(|(_, unit)| !unit.licenses.is_empty())).map_or(0, |(n, _)| *n);
-        for number in 1..=owed.max(ever).max(held).max(1) {
+        let kept = own.into_iter().flat_map(BTreeMap::values).find_map(|unit| kept(unit, item)).cloned().map(Ok);
+        let counted = kept.unwrap_or_else(|| base.clone());
+        let ever = counted.as_ref().map_or(1, |mapping| mapping.units_for(item.quantity_max));
+        let held = own.and_then(|own| own.iter().rev().find(|(_, unit)| !unit.licenses.is_empty()));
+        for number in 1..=ever.max(held.map_or(0, |(number, _)| *number)).max(1) {
             let unit = own.and_then(|own| own.get(&number));
             let named = named.clone().filter(|_| number == 1 && first.as_deref() == Some(&*name));
-            let facts = Facts { purchase, context, item, number_owed: number <= owed, named };
+            let facts = Facts { purchase, context, item, number, named };
             units.push((facts.desired(purchase.id.unit(name.clone(), number), unit, &base), item.quantity));
         }
     }
     units
+}
+
+/// The mapping that a unit with a license keeps, while the item's price is the one it was recorded for.
+fn kept<'u>(unit: &'u Unit, item: &Item) -> Option<&'u Mapping> {
+    let price = item.price.as_ref().map(|price| &price.id);
+    let recorded = unit.latest().and_then(|(_, license)| license.mapping.as_ref());
+    recorded.filter(|recorded| price.is_none() || recorded.price.as_ref() == price)
 }
 
 /// Whether the item has periods at all: metered usage only with fixed seats, invoice items only where mapped explicitly.
@@ -176,16 +183,18 @@ fn resolve(purchase: &Purchase, context: &Context, item: &Item) -> Result<Mappin
     let price_metadata = price.and_then(|price| {
         if price.metadata.is_empty() { known(&price.id).map(|(_, metadata)| metadata) } else { Some(&price.metadata) }
     });
+    // What a subscription or a session says it sells is not what a set-up fee beside it sells.
+    let of_sale = item.kind != ItemKind::Explicit;
     let sale = Sale {
         metadata: [
-            purchase.knowledge.session_metadata(),
-            purchase.knowledge.subscription_metadata(),
+            purchase.knowledge.session_metadata().filter(|_| of_sale),
+            purchase.knowledge.subscription_metadata().filter(|_| of_sale),
             price_metadata,
             product.and_then(|product| context.catalogue.products.get(product)),
         ],
         price: price.map(|price| &price.id),
         product,
-        allow_default: item.kind != ItemKind::Explicit,
+        allow_default: of_sale,
     };
     match mapping::resolve(&context.settings, &sale) {
         Ok(Some(mapping)) => Ok(mapping),
@@ -208,13 +217,15 @@ struct Facts<'a> {
     purchase: &'a Purchase,
     context: &'a Context,
     item: &'a Item,
-    number_owed: bool,
+    number: u32,
     named: Option<(ProviderName, String, &'static str)>,
 }
 
 impl Facts<'_> {
     fn desired(self, id: UnitId, unit: Option<&Unit>, base: &Result<Mapping, Unmapped>) -> Desired {
         let mapping = self.mapping(unit, base);
+        let owed = mapping.as_ref().map_or(u32::from(self.item.quantity > 0), |m| m.units_for(self.item.quantity));
+        let number_owed = self.number <= owed;
         let paid_until = self.paid_until(mapping.as_ref().ok());
         let counting = || self.item.periods.iter().filter(|period| period.counts);
         let latest = counting().filter(|period| period.charged).max_by_key(|period| (period.end, period.start));
@@ -222,8 +233,8 @@ impl Facts<'_> {
             paid_until,
             charged: latest.is_some(),
             amount: latest.and_then(|period| period.amount.clone()),
-            number_owed: self.number_owed,
-            standing: self.standing(unit, paid_until),
+            number_owed,
+            standing: self.standing(unit, paid_until, number_owed),
             expires_at: self.expires_at(mapping.as_ref().ok(), paid_until),
             left_to_person: self.left_to_person(),
             named: self.named,
@@ -235,11 +246,7 @@ impl Facts<'_> {
 
     /// The recorded mapping while the price is the one it was recorded for; else today's.
     fn mapping(&self, unit: Option<&Unit>, base: &Result<Mapping, Unmapped>) -> Result<Mapping, Unmapped> {
-        let price = self.item.price.as_ref().map(|price| &price.id);
-        let recorded = unit
-            .filter(|unit| !unit.licenses.is_empty())
-            .and_then(Unit::recorded_mapping)
-            .filter(|recorded| price.is_none() || recorded.price.as_ref() == price);
+        let recorded = unit.and_then(|unit| kept(unit, self.item));
         let elsewhere = || {
             let license = unit.and_then(Unit::license).map(|(_, license)| license).filter(|license| license.adopted);
             let attached = unit.and_then(|unit| unit.attached.as_ref()).map(|attached| &attached.provider);
@@ -260,7 +267,12 @@ impl Facts<'_> {
         let counting = self.item.periods.iter().filter(|period| period.counts);
         let ends = counting.map(|period| {
             let end = match mapping {
-                Some(mapping) if !period.trial => mapping.period_end(period.start, period.end),
+                Some(mapping) if !period.trial => match period.start {
+                    Some(start) => mapping.period_end(start, period.end),
+                    // A term of some length needs a start to count from.
+                    None if mapping.term == Term::Perpetual => None,
+                    None => period.end,
+                },
                 _ => period.end,
             };
             PaidUntil::of_date(end)
@@ -268,7 +280,7 @@ impl Facts<'_> {
         ends.max().unwrap_or(PaidUntil::Nothing)
     }
 
-    fn standing(&self, unit: Option<&Unit>, paid_until: PaidUntil) -> Standing {
+    fn standing(&self, unit: Option<&Unit>, paid_until: PaidUntil, number_owed: bool) -> Standing {
         if unit.is_some_and(|unit| unit.revoked_by_person) {
             return Standing::Revoked(RevokeReason::Operator);
         }
@@ -277,6 +289,7 @@ impl Facts<'_> {
         }
         match self.suspended() {
             Some(reason) => Standing::Suspended(reason),
+            None if !number_owed => Standing::Suspended(SuspendReason::QuantityReduced),
             None => Standing::Active,
         }
     }
@@ -302,7 +315,7 @@ impl Facts<'_> {
                 _ => {}
             }
         }
-        (!self.number_owed).then_some(SuspendReason::QuantityReduced)
+        None
     }
 
     fn expires_at(&self, mapping: Option<&Mapping>, paid_until: PaidUntil) -> Option<Timestamp> {

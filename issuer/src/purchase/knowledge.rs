@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use keyledger_schemas::ids::{
-    ChargeId, CustomerId, DisputeId, InvoiceId, PaymentIntentId, RefundId, SessionId, SubscriptionId,
+    ChargeId, CustomerId, DisputeId, InvoiceId, PaymentIntentId, PriceId, RefundId, SessionId, SubscriptionId,
     SubscriptionItemId,
 };
 use keyledger_schemas::money::Currency;
@@ -27,6 +27,8 @@ pub struct Knowledge {
     pub item_periods: BTreeSet<ItemPeriod>,
     /// The latest trial end that a trialing snapshot showed, by item.
     pub trials: BTreeMap<SubscriptionItemId, Timestamp>,
+    /// Every item that a snapshot showed, with each price it ever had.
+    pub sold: BTreeSet<(SubscriptionItemId, Option<PriceId>)>,
     /// Items that some snapshot or line showed as metered.
     pub metered: BTreeSet<SubscriptionItemId>,
     /// The greatest quantity that a snapshot showed, by item; snapshots of a first payment that never came aside.
@@ -165,6 +167,7 @@ impl Knowledge {
         if !seen.status.is_unknown() {
             let began = !matches!(seen.status, SubscriptionStatus::Incomplete | SubscriptionStatus::IncompleteExpired);
             for item in &seen.items {
+                self.sold.insert((item.id.clone(), item.price.as_ref().map(|price| price.id.clone())));
                 if item.metered {
                     self.metered.insert(item.id.clone());
                 }

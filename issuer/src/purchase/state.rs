@@ -190,11 +190,6 @@ impl Unit {
         self.licenses.last_key_value().map(|(generation, license)| (*generation, license))
     }
 
-    /// The mapping last recorded with a license of it.
-    pub fn recorded_mapping(&self) -> Option<&Mapping> {
-        self.latest().and_then(|(_, license)| license.mapping.as_ref())
-    }
-
     /// The last answer to `action` on the license of `generation`, if it was not *done*.
     pub fn answered(&self, generation: u32, action: Action) -> Option<&Answered> {
         self.not_done.iter().find(|answered| answered.asked.is_about(generation, action))

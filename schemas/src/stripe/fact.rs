@@ -357,7 +357,7 @@ pub struct DisputeSeen {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "object", content = "id", rename_all = "snake_case")]
 pub enum ObjectRef {
-    /// A charge.
+    /// A charge, or Stripe's record of a payment made elsewhere.
     Charge(ChargeId),
     /// A payment intent.
     PaymentIntent(PaymentIntentId),

@@ -70,7 +70,8 @@ pub(super) fn of_invoice(invoice_payment: &Value, invoice: Option<&ObjectRef>) -
 fn paid_by(invoice_payment: &Value, invoice: Option<&ObjectRef>) -> Vec<Fact> {
     let payment = &invoice_payment["payment"];
     let latest = &payment["payment_intent"]["latest_charge"];
-    let charge = first_id::<ChargeId>(&[&payment["charge"], latest]).map(ObjectRef::Charge);
+    // Money from elsewhere is recorded as a payment of its own, which stands where a charge would.
+    let charge = first_id::<ChargeId>(&[&payment["charge"], latest, &payment["payment_record"]]).map(ObjectRef::Charge);
     let intent = first_id::<PaymentIntentId>(&[&payment["payment_intent"], &payment["charge"]["payment_intent"]]);
     belongs(charge, intent.map(ObjectRef::PaymentIntent), invoice)
 }
