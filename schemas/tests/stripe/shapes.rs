@@ -216,7 +216,7 @@ fn expanded_payments_of_an_invoice_link_once_they_are_paid() {
     ]});
     let stated =
         shown("invoice.paid", json!({"id": "in_1", "object": "invoice", "status": "paid", "payments": payments}));
-    assert_eq!(links(&stated), ["ch_1 -> pi_1", "ch_1 -> in_1", "pi_1 -> in_1", "ch_3 -> in_1"]);
+    assert_eq!(links(&stated), ["ch_1 -> pi_1", "ch_1 -> in_1", "pi_1 -> in_1", "ch_3 -> in_1", "pr_1 -> in_1"]);
 }
 
 #[test]
