@@ -27,9 +27,9 @@ const WARM_UP: usize = 2_500;
 /// How many are in flight.
 const AT_ONCE: usize = 32;
 
-/// How much more memory may be in use at the end than after the warm-up. What is kept of a request would show: they
-/// carry over 100 MiB in all.
-const GROWTH_KIB_MAX: u64 = 32 * 1024;
+/// How much more memory may be in use at the end than after the warm-up. The requests in between carry over 20 MiB: if
+/// they were kept, it would show.
+const GROWTH_KIB_MAX: u64 = 12 * 1024;
 
 /// The source that takes what is wrongly typed but rightly signed.
 const JUNK: &str = "junk";

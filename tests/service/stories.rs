@@ -85,7 +85,9 @@ async fn in_both_versions(key: &str, settings: &str, test: impl AsyncFn(Tale<'_>
 async fn a_subscription_is_renewed_fails_recovers_and_ends_with_one_key() {
     const SUBSCRIPTION: &str = "sub_1w95DJB7WZ01zgkWKk3BnmFz";
     in_both_versions("a", SELL_EVERYTHING, async |tale: Tale<'_>| {
-        tale.tell(1, 12).await;
+        tale.tell(1, 11).await;
+        // An id that was written into the metadata comes too late to be adopted.
+        tale.tell(12, 12).await;
         tale.is_at(&[
             ("2026-08-30T09:15:41Z", "active"),
             ("2026-08-30T09:15:42Z", "grace"),
