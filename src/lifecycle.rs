@@ -1,22 +1,43 @@
 //! How roles start and stop together.
 //!
-//! The first SIGTERM or Ctrl-C asks every role to take no more work, finish what is in hand, checkpoint and leave. A
-//! second one, or the deadline, drops what is left; that is safe at any line. A role that ends on its own, well or
-//! not, ends the process with a failure: half a service is worse than none, because nobody notices.
+//! The first SIGTERM or Ctrl-C asks the roles to stop in the order of the data: those that take something in, then those
+//! that work on it, then those that show it, each asked when the one before has left. So nothing that was taken in is
+//! left lying between two roles. A second signal, or the deadline, drops what is left; that is safe at any line. A role
+//! that ends on its own, well or not, ends the process with a failure: half a service is worse than none, because nobody
+//! notices.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+
+/// Where a role stands in the flow of the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Takes in what comes from outside, webhooks and people's requests, into the log.
+    Intake,
+    /// Works on what is in the log, and adds to it.
+    Work,
+    /// Shows what is in the log.
+    Show,
+}
+
+/// The order in which stages stop.
+const ORDER: [Stage; 3] = [Stage::Intake, Stage::Work, Stage::Show];
+
+/// How a task of a role ended.
+type Ended = Result<(Id, anyhow::Result<()>), JoinError>;
 
 /// The roles of this process.
 pub struct Lifecycle {
     stop: CancellationToken,
     signals: Signals,
-    roles: JoinSet<(&'static str, anyhow::Result<()>)>,
+    stages: [CancellationToken; ORDER.len()],
+    roles: Roles,
 }
 
 impl Lifecycle {
@@ -28,17 +49,22 @@ impl Lifecycle {
     /// When the system does not let us listen for signals.
     pub fn new() -> anyhow::Result<Self> {
         let signals = Signals::new().context("listening for signals")?;
-        Ok(Self { stop: CancellationToken::new(), signals, roles: JoinSet::new() })
+        let stages = ORDER.map(|_| CancellationToken::new());
+        Ok(Self { stop: CancellationToken::new(), signals, stages, roles: Roles::default() })
     }
 
-    /// Cancelled when roles are to stop. Cancelling it stops them too.
+    /// Cancelling it has the same effect as the first signal. Roles do not watch it: they are handed their stage's.
     pub fn stop(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// Starts a role. It must run until [`Lifecycle::stop`] is cancelled.
-    pub fn spawn(&mut self, name: &'static str, role: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
-        self.roles.spawn(async move { (name, role.await) });
+    /// Starts a role. It must run until the token that it is handed is cancelled.
+    pub fn spawn<R>(&mut self, stage: Stage, name: &'static str, role: impl FnOnce(CancellationToken) -> R)
+    where
+        R: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let token = self.stages[stage as usize].clone();
+        self.roles.spawn(stage, name, role(token));
     }
 
     /// Waits for a signal alone, for work that goes on beside the roles.
@@ -46,26 +72,23 @@ impl Lifecycle {
         self.signals.next().await;
     }
 
-    /// Waits for a signal, for the token, or for a role to end, and then for all roles to leave.
+    /// Waits for a signal, for the token, or for a role to end, and then for all roles to leave, stage by stage.
     ///
     /// # Errors
     ///
     /// When a role died, or did not leave within `deadline`.
     pub async fn run(mut self, deadline: Duration) -> anyhow::Result<()> {
         let died = tokio::select! {
-            // In this order: a role that has left because it was told to has not died.
-            biased;
             () = self.signals.next() => None,
             () = self.stop.cancelled() => None,
-            ended = self.roles.join_next() => ended.map(died),
+            ended = self.roles.next() => ended.map(died),
         };
         match &died {
             None => tracing::info!("stopping: finishing what is in hand"),
             Some(error) => tracing::error!("stopping: {error:#}"),
         }
-        self.stop.cancel();
         let left = tokio::select! {
-            left = leave(&mut self.roles) => left,
+            left = self.roles.leave(&self.stages) => left,
             () = self.signals.next() => Err(anyhow!("told a second time to stop: left at once")),
             () = tokio::time::sleep(deadline) => Err(anyhow!("did not finish within {} s: left at once", deadline.as_secs())),
         };
@@ -76,28 +99,58 @@ impl Lifecycle {
     }
 }
 
-/// Waits for every role. The first failure is the answer.
-async fn leave(roles: &mut JoinSet<(&'static str, anyhow::Result<()>)>) -> anyhow::Result<()> {
-    let mut result = Ok(());
-    while let Some(ended) = roles.join_next().await {
-        let ended = match ended {
-            Ok((name, outcome)) => outcome.with_context(|| format!("{name} failed while stopping")),
-            Err(error) => Err(anyhow!(error).context("a role failed while stopping")),
-        };
-        if let Err(error) = &ended {
-            tracing::error!("{error:#}");
-        }
-        result = result.and(ended);
+/// The tasks of roles that have not ended.
+#[derive(Default)]
+struct Roles {
+    tasks: JoinSet<anyhow::Result<()>>,
+    named: HashMap<Id, (Stage, &'static str)>,
+}
+
+impl Roles {
+    fn spawn(
+        &mut self,
+        stage: Stage,
+        name: &'static str,
+        role: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        let task = self.tasks.spawn(role);
+        self.named.insert(task.id(), (stage, name));
     }
-    result
+
+    /// The next role to end, and how. `None` when none is left.
+    async fn next(&mut self) -> Option<(&'static str, anyhow::Result<()>)> {
+        let ended: Ended = self.tasks.join_next_with_id().await?;
+        let (id, outcome) = match ended {
+            Ok(ended) => ended,
+            Err(error) => (error.id(), Err(anyhow!(error).context("it panicked"))),
+        };
+        let name = self.named.remove(&id).map_or("a role", |(_, name)| name);
+        Some((name, outcome))
+    }
+
+    /// Asks one stage after the other to stop, and waits for it. The first failure is the answer.
+    async fn leave(&mut self, stages: &[CancellationToken; ORDER.len()]) -> anyhow::Result<()> {
+        let mut result = Ok(());
+        for (stage, token) in ORDER.iter().zip(stages) {
+            token.cancel();
+            while self.named.values().any(|(of, _)| of == stage) {
+                let Some((name, outcome)) = self.next().await else { break };
+                let ended = outcome.with_context(|| format!("{name} failed while stopping"));
+                if let Err(error) = &ended {
+                    tracing::error!("{error:#}");
+                }
+                result = result.and(ended);
+            }
+        }
+        result
+    }
 }
 
 /// Why a role ended before it was told to.
-fn died(ended: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>) -> anyhow::Error {
-    match ended {
-        Ok((name, Ok(()))) => anyhow!("{name} ended by itself"),
-        Ok((name, Err(error))) => error.context(format!("{name} failed")),
-        Err(error) => anyhow!(error).context("a role panicked"),
+fn died((name, outcome): (&'static str, anyhow::Result<()>)) -> anyhow::Error {
+    match outcome {
+        Ok(()) => anyhow!("{name} ended by itself"),
+        Err(error) => error.context(format!("{name} failed")),
     }
 }
 
@@ -122,67 +175,84 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     const DEADLINE: Duration = Duration::from_millis(200);
 
+    async fn until_told(stop: CancellationToken) -> anyhow::Result<()> {
+        stop.cancelled().await;
+        Ok(())
+    }
+
     #[tokio::test]
     async fn roles_that_are_told_to_stop_leave_in_peace() {
         let mut lifecycle = Lifecycle::new().unwrap();
-        let stop = lifecycle.stop();
-        lifecycle.spawn("role", {
-            let stop = stop.clone();
-            async move {
-                stop.cancelled().await;
-                Ok(())
-            }
-        });
-        stop.cancel();
+        lifecycle.spawn(Stage::Work, "role", until_told);
+        lifecycle.stop().cancel();
         lifecycle.run(DEADLINE).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn roles_leave_in_the_order_of_the_data_each_after_the_one_before() {
+        let mut lifecycle = Lifecycle::new().unwrap();
+        let left = Arc::new(Mutex::new(Vec::new()));
+        for (stage, name) in [(Stage::Show, "projector"), (Stage::Work, "issuer"), (Stage::Intake, "ingest")] {
+            let left = left.clone();
+            lifecycle.spawn(stage, name, |stop| async move {
+                stop.cancelled().await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                left.lock().unwrap().push(name);
+                Ok(())
+            });
+        }
+        lifecycle.stop().cancel();
+        lifecycle.run(DEADLINE).await.unwrap();
+        assert_eq!(*left.lock().unwrap(), ["ingest", "issuer", "projector"]);
     }
 
     #[tokio::test]
     async fn a_role_that_dies_stops_the_others_and_is_named() {
         let mut lifecycle = Lifecycle::new().unwrap();
-        let stop = lifecycle.stop();
-        lifecycle.spawn("projector", async { Err(anyhow!("the disk is full")) });
-        lifecycle.spawn("ingest", async move {
-            stop.cancelled().await;
-            Ok(())
-        });
+        lifecycle.spawn(Stage::Show, "projector", |_| async { Err(anyhow!("the disk is full")) });
+        lifecycle.spawn(Stage::Intake, "ingest", until_told);
         let error = lifecycle.run(DEADLINE).await.unwrap_err();
         assert_eq!(format!("{error:#}"), "projector failed: the disk is full");
     }
 
     #[tokio::test]
-    async fn a_role_that_just_ends_is_a_failure_too() {
+    async fn a_role_that_dies_while_others_stop_is_named_too() {
         let mut lifecycle = Lifecycle::new().unwrap();
-        lifecycle.spawn("issuer", async { Ok(()) });
-        assert_eq!(lifecycle.run(DEADLINE).await.unwrap_err().to_string(), "issuer ended by itself");
+        lifecycle.spawn(Stage::Work, "issuer", |stop| async move {
+            stop.cancelled().await;
+            Err(anyhow!("the disk is full"))
+        });
+        lifecycle.spawn(Stage::Show, "projector", until_told);
+        lifecycle.stop().cancel();
+        let error = lifecycle.run(DEADLINE).await.unwrap_err();
+        assert_eq!(format!("{error:#}"), "issuer failed while stopping: the disk is full");
     }
 
     #[tokio::test]
-    async fn a_role_that_was_told_to_leave_before_anyone_waited_has_not_died() {
-        for _ in 0..20 {
-            let mut lifecycle = Lifecycle::new().unwrap();
-            lifecycle.spawn("api", async { Ok(()) });
-            lifecycle.stop().cancel();
-            tokio::task::yield_now().await;
-            lifecycle.run(DEADLINE).await.unwrap();
-        }
+    async fn a_role_that_just_ends_is_a_failure_too() {
+        let mut lifecycle = Lifecycle::new().unwrap();
+        lifecycle.spawn(Stage::Work, "issuer", |_| async { Ok(()) });
+        assert_eq!(lifecycle.run(DEADLINE).await.unwrap_err().to_string(), "issuer ended by itself");
     }
 
     #[tokio::test]
     async fn a_role_that_panics_is_a_failure_too() {
         let mut lifecycle = Lifecycle::new().unwrap();
-        lifecycle.spawn("issuer", async { panic!("planted") });
-        assert!(lifecycle.run(DEADLINE).await.is_err());
+        lifecycle.spawn(Stage::Work, "issuer", |_| async { panic!("planted") });
+        let error = lifecycle.run(DEADLINE).await.unwrap_err();
+        assert!(format!("{error:#}").starts_with("issuer failed: it panicked"), "{error:#}");
     }
 
     #[tokio::test]
     async fn a_role_that_does_not_leave_is_dropped_at_the_deadline() {
         let mut lifecycle = Lifecycle::new().unwrap();
-        lifecycle.spawn("issuer", std::future::pending());
+        lifecycle.spawn(Stage::Work, "issuer", |_| std::future::pending());
         lifecycle.stop().cancel();
         let error = lifecycle.run(DEADLINE).await.unwrap_err();
         assert!(error.to_string().contains("left at once"), "{error}");

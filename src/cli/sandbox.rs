@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use super::Context;
 use super::args::{Sandbox, SandboxVerb, Stub};
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Stage};
 use crate::output::Exit;
 
 /// How long calls in hand may take to finish.
@@ -31,9 +31,8 @@ async fn run_stub(context: &Context, wanted: &Stub) -> anyhow::Result<Exit> {
     let listener = TcpListener::bind(wanted.listen).await.with_context(|| format!("listening on {}", wanted.listen))?;
     let url = format!("http://{}", listener.local_addr().context("asking for the address")?);
     let mut lifecycle = Lifecycle::new()?;
-    let stop = lifecycle.stop();
     let server = stub::StubServer::open(&wanted.data)?;
-    lifecycle.spawn("stub", async move { Ok(server.serve(listener, stop).await?) });
+    lifecycle.spawn(Stage::Work, "stub", |stop| async move { Ok(server.serve(listener, stop).await?) });
     context.output.value(&json!({"ready": true, "url": url}))?;
     context.output.words(format!("A license engine for trying things: {url}. What it made: {url}/control/stats"));
     lifecycle.run(STOP_WITHIN).await?;

@@ -15,7 +15,7 @@ use keyledger_console::Console;
 use keyledger_console::access::{Access, Role, Token};
 use keyledger_console::api::{Api, ViewsAt};
 use keyledger_engine::keys::DeploymentKeys;
-use keyledger_eventlog::consumer::{Consumer, Options as ConsumerOptions};
+use keyledger_eventlog::consumer::{Consumer, Options as ConsumerOptions, Step};
 use keyledger_eventlog::log::EventLog;
 use keyledger_eventlog::sqlite::{Options as SqliteOptions, SqliteLog};
 use keyledger_eventlog::tail::{SqlTail, Tail};
@@ -25,16 +25,18 @@ use keyledger_issuer::provider::Provider;
 use keyledger_issuer::provider::builtin::Builtin;
 use keyledger_issuer::provider::stub::Stub;
 use keyledger_issuer::{Engines, Issuer, Parts};
+use keyledger_projector::Projector;
 use keyledger_schemas::clock::{Clock, SystemClock};
 use keyledger_schemas::ids::ProviderName;
 use keyledger_schemas::secret::Secret;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 pub use lock::Lock;
 pub use restored::rebuild;
 
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Stage};
 use crate::settings::{Settings, read_token};
 use crate::{cli, telemetry};
 
@@ -102,7 +104,7 @@ impl Running {
         self.lifecycle.stop().cancel();
     }
 
-    /// Runs until a signal, or until a role dies, and leaves in order: the roles first, the log last.
+    /// Runs until a signal, or until a role dies, and leaves in order: the roles as the data flows, the log last.
     ///
     /// # Errors
     ///
@@ -143,15 +145,15 @@ pub async fn start(settings: &Settings, wanted: Wanted) -> anyhow::Result<Runnin
     let ingest_address = ingest_listener.local_addr().context("asking for the address of ingest")?;
     let api_address = api_listener.local_addr().context("asking for the address of the API")?;
 
-    let stop = lifecycle.stop();
     let tail: Arc<dyn Tail> = Arc::new(SqlTail::new(log.clone()));
 
     // The projector makes the views that the API reads.
     let views_url = views_url(settings)?;
     let projector = restored::open_views(&log, &*tail, &views_url, wanted.accept_loss).await?;
-    let mut projecting = Consumer::new(projector, tail.clone(), ConsumerOptions::default());
-    let stopping = stop.clone();
-    lifecycle.spawn("projector", async move { Ok(projecting.run(stopping).await?) });
+    let projecting = Consumer::new(projector, tail.clone(), ConsumerOptions::default());
+    // The rest of the time is for the roles that stop before it.
+    let last_within = settings.stop_timeout() / 2;
+    lifecycle.spawn(Stage::Show, "projector", move |stop| project(projecting, stop, last_within));
 
     if wanted.issuer {
         let parts = Parts {
@@ -163,10 +165,9 @@ pub async fn start(settings: &Settings, wanted: Wanted) -> anyhow::Result<Runnin
             holder: holder(settings)?,
             options: settings.issuer.clone(),
         };
-        let stopping = stop.clone();
-        lifecycle.spawn("issuer", async move {
-            match Issuer::start(parts, &stopping).await? {
-                Some(issuer) => Ok(Box::pin(issuer.run(stopping)).await?),
+        lifecycle.spawn(Stage::Work, "issuer", |stop| async move {
+            match Issuer::start(parts, &stop).await? {
+                Some(issuer) => Ok(Box::pin(issuer.run(stop)).await?),
                 None => Ok(()),
             }
         });
@@ -175,23 +176,46 @@ pub async fn start(settings: &Settings, wanted: Wanted) -> anyhow::Result<Runnin
     let rendered = metrics.clone();
     let ingest = Ingest::new(settings.ingest.clone(), sources(settings)?, log.clone(), clock.clone())?
         .with_metrics(Arc::new(move || rendered.render()));
-    let stopping = stop.clone();
-    lifecycle.spawn("ingest", async move {
-        server::serve(ingest_listener, Arc::new(ingest), stopping).await;
+    lifecycle.spawn(Stage::Intake, "ingest", |stop| async move {
+        server::serve(ingest_listener, Arc::new(ingest), stop).await;
         Ok(())
     });
 
-    let (views, counting, stopping) = (ViewsAt::new(views_url.clone())?, clock.clone(), stop.clone());
-    lifecycle.spawn("gauges", async move {
-        gauges::run(&views, &*counting, &metrics, stopping).await;
+    let (views, counting) = (ViewsAt::new(views_url.clone())?, clock.clone());
+    lifecycle.spawn(Stage::Show, "gauges", |stop| async move {
+        gauges::run(&views, &*counting, &metrics, stop).await;
         Ok(())
     });
 
+    // It shows what is there, but it takes in what people ask for too, and that the issuer must still read.
     let api = Api::new(log, ViewsAt::new(views_url)?, keys, clock);
     let console = Console { api, access: Arc::new(access(settings, token.as_ref())) };
-    lifecycle.spawn("api", async move { Ok(keyledger_console::serve(api_listener, console, stop).await?) });
+    lifecycle.spawn(Stage::Intake, "api", |stop| async move {
+        Ok(keyledger_console::serve(api_listener, console, stop).await?)
+    });
 
     Ok(Running { ingest: ingest_address, api: api_address, token, token_from, lifecycle, log: sqlite, _lock: lock })
+}
+
+/// Folds the log into the views until told to stop, and then what the roles before it left, so that a system at rest has
+/// nothing unread. It takes `last_within` at most: what is left after a long absence is read the next time.
+async fn project(
+    mut projecting: Consumer<Projector>,
+    stop: CancellationToken,
+    last_within: Duration,
+) -> anyhow::Result<()> {
+    projecting.run(stop).await?;
+    let last = async {
+        while let Step::Delayed(delay) = projecting.run_until_idle().await? {
+            tokio::time::sleep(delay).await;
+        }
+        anyhow::Ok(())
+    };
+    let Ok(ended) = tokio::time::timeout(last_within, last).await else {
+        tracing::warn!("the views are behind the log; they go on from there at the next start");
+        return Ok(());
+    };
+    ended
 }
 
 /// Opens the log, and makes it where there is none.
