@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -249,6 +250,26 @@ fn up_says_where_it_is_and_leaves_in_peace() {
 }
 
 #[test]
+fn what_came_in_the_last_moment_is_worked_off_before_it_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("keyledger.toml"), "[[catalog]]\nproduct = \"pro\"\n[ingest]\nbody_bytes_max = 65536\n")
+        .unwrap();
+    for story in ["b_one_off_payment", "c_trial_then_paid"] {
+        let (up, ready) = Up::start(folder, &["up"]);
+        post_story(&ready, story);
+        // Those refused after the first are counted, and the log is told when it stops.
+        for _ in 0..3 {
+            post(&ready, vec![b' '; 70_000], 413);
+        }
+        assert_eq!(up.stop("-TERM"), Some(0));
+        assert_ends(&run(folder, &["check"]), 0);
+    }
+    let refused = rows(folder, &["events", "--type", "ingest.body_refused"]);
+    assert!(refused.len() >= 2, "{refused:?}");
+}
+
+#[test]
 fn a_second_up_on_one_data_folder_is_refused_and_told_who_is_the_first() {
     let folder = tempfile::tempdir().unwrap();
     let (up, _) = Up::start(folder.path(), &["up"]);
@@ -288,8 +309,24 @@ fn schemas_are_json_schemas() {
     assert_ends(&output, 0);
     let schema: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert!(jsonschema::meta::is_valid(&schema));
+}
+
+#[test]
+fn exported_schemas_are_the_committed_ones() {
+    let files = |folder: &Path| -> Vec<(OsString, String)> {
+        let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files.iter().map(|file| (file.file_name().unwrap().to_owned(), fs::read_to_string(file).unwrap())).collect()
+    };
+    let folder = tempfile::tempdir().unwrap();
     assert_ends(&run(folder.path(), &["schemas", "--export", "out"]), 0);
-    assert!(folder.path().join("out/license.issued.json").exists());
+    let exported = files(&folder.path().join("out"));
+    assert_eq!(exported, files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/json")));
+    assert_eq!(stdout(&run(folder.path(), &["schemas"])).lines().count(), exported.len());
+    assert_eq!(
+        stdout(&run(folder.path(), &["schemas", "delivery"])),
+        fs::read_to_string(folder.path().join("out/delivery.json")).unwrap()
+    );
 }
 
 #[test]
@@ -309,18 +346,19 @@ fn post_story(ready: &Value, story: &str) {
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.to_str().unwrap().contains("2026-07-29.dahlia"));
     files.sort_by_key(|file| file.file_stem().unwrap().to_str().unwrap().rsplit('.').next().unwrap().to_owned());
-    let secret = Secret::new("whsec_of_a_test");
+    for file in files {
+        post(ready, fs::read(file).unwrap(), 200);
+    }
+}
+
+/// Posts a body to a service that is up, signed for now, and expects the answer.
+#[track_caller]
+fn post(ready: &Value, body: Vec<u8>, status: u16) {
+    let header = signature::sign(&Secret::new("whsec_of_a_test"), &body, SystemClock.now());
     let url = format!("{}/webhooks/stripe", ready["ingest"].as_str().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let http = reqwest::Client::new();
-        for file in files {
-            let body = fs::read(file).unwrap();
-            let header = signature::sign(&secret, &body, SystemClock.now());
-            let response = http.post(&url).header(signature::HEADER, header).body(body).send().await.unwrap();
-            assert!(response.status().is_success());
-        }
-    });
+    let request = reqwest::Client::new().post(url).header(signature::HEADER, header).body(body);
+    assert_eq!(runtime.block_on(request.send()).unwrap().status(), status);
 }
 
 /// Asks again until `good`, for ten seconds at most.

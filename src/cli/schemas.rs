@@ -1,9 +1,9 @@
-//! `keyledger schemas`: JSON Schemas of keyledger's own events.
+//! `keyledger schemas`: JSON Schemas of keyledger's own events, and of what they carry.
 
 use std::fs;
 
 use anyhow::Context as _;
-use keyledger_schemas::event::Event;
+use keyledger_schemas::json;
 use serde_json::json;
 
 use super::Context;
@@ -14,31 +14,32 @@ use crate::output::{Exit, WrongUse};
 ///
 /// # Errors
 ///
-/// When there is no such type, or a file cannot be written.
+/// When there is no such schema, or a file cannot be written.
 pub fn run(context: &Context, schemas: &Schemas) -> anyhow::Result<Exit> {
+    let documents = json::documents();
     if let Some(folder) = &schemas.export {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-        for (kind, schema) in Event::schemas() {
-            let file = folder.join(format!("{kind}.json"));
-            let text = serde_json::to_string_pretty(&schema)? + "\n";
-            fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
+        for (file, schema) in &documents {
+            let file = folder.join(file);
+            fs::write(&file, json::text(schema)).with_context(|| format!("writing {}", file.display()))?;
         }
-        context.output.words(format!("{} schemas are in {}", Event::KINDS.len(), folder.display()));
+        context.output.words(format!("{} schemas are in {}", documents.len(), folder.display()));
         return Ok(Exit::Fine);
     }
+    let documents = documents.into_iter().map(|(file, schema)| (file.trim_end_matches(".json").to_owned(), schema));
     let Some(wanted) = &schemas.kind else {
-        for (kind, schema) in Event::schemas() {
-            context.output.value(&json!({"type": kind, "schema": schema}))?;
+        for (name, schema) in documents {
+            context.output.value(&json!({"type": name, "schema": schema}))?;
         }
         return Ok(Exit::Fine);
     };
-    let found = Event::schemas().into_iter().find(|(kind, _)| kind == wanted);
-    let Some((_, schema)) = found else {
-        let kinds = Event::KINDS.join(", ");
-        return Err(WrongUse(format!("`{wanted}` is not an event of keyledger; here are {kinds}")).into());
+    let documents: Vec<_> = documents.collect();
+    let Some((_, schema)) = documents.iter().find(|(name, _)| name == wanted) else {
+        let names: Vec<&str> = documents.iter().map(|(name, _)| name.as_str()).collect();
+        let names = names.join(", ");
+        return Err(WrongUse(format!("there is no schema `{wanted}`; here are {names}")).into());
     };
-    let text =
-        if context.output.json { serde_json::to_string(&schema)? } else { serde_json::to_string_pretty(&schema)? };
+    let text = if context.output.json { schema.to_string() } else { json::text(schema).trim_end().to_owned() };
     context.output.line(text)?;
     Ok(Exit::Fine)
 }
