@@ -12,6 +12,8 @@ use crate::sql::ViewsError;
 pub struct Table {
     /// Its name.
     pub name: &'static str,
+    /// Fills it with the rows of the same table in the database attached as `rebuilt`.
+    pub copy: &'static str,
     rows: &'static str,
     count: &'static str,
 }
@@ -21,6 +23,7 @@ macro_rules! table {
     ($name:literal, [$first:literal $(, $key:literal)*], $content:literal) => {
         Table {
             name: $name,
+            copy: concat!("insert into main.", $name, " select * from rebuilt.", $name),
             rows: concat!(
                 "select ", $first, $(" || char(1) || ", $key,)* " as row_key, json_array(", $content, ") as content from ",
                 $name, " order by ", $first $(, ", ", $key)*

@@ -6,7 +6,7 @@ use keyledger_schemas::envelope::{Position, Recorded};
 use sqlx::{Connection, SqliteConnection};
 
 use crate::fold::{self, Content, Fold};
-use crate::sql::ViewsError;
+use crate::sql::{self, ViewsError};
 use crate::store;
 
 /// The projector's name: of its checkpoint, its metrics and its log lines.
@@ -39,9 +39,8 @@ impl Projector {
     /// When the database fails; the views are as they were.
     pub async fn reset(&mut self) -> Result<(), ViewsError> {
         let mut connection = self.take().await?;
-        store::reset(&mut connection).await?;
-        self.connection = Some(connection);
-        Ok(())
+        let done = store::reset(&mut connection).await;
+        self.put_back(connection, done).await
     }
 
     /// Closes the file cleanly.
@@ -56,7 +55,7 @@ impl Projector {
         Ok(())
     }
 
-    /// A connection that is put back only when all went well: one that failed is not trusted again.
+    /// The connection, to be given to [`Self::put_back`] with what came of the work.
     async fn take(&mut self) -> Result<SqliteConnection, ViewsError> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
@@ -64,41 +63,58 @@ impl Projector {
         }
     }
 
-    /// Folds `batch` and moves the checkpoint. `false`: someone else moved it.
-    async fn fold(&mut self, batch: &[(&Recorded, Content)], from: Checkpoint) -> Result<bool, ViewsError> {
-        let Some((last, _)) = batch.last() else { return Ok(true) };
-        let to = Checkpoint { position: last.position, chain: last.chain };
-        let mut connection = self.take().await?;
-        let mut transaction = connection.begin_with("begin immediate").await?;
-        if !store::move_checkpoint(&mut transaction, from, to).await? {
-            transaction.rollback().await?;
-            self.connection = Some(connection);
-            return Ok(false);
+    /// Keeps the connection when all went well. One that failed is not trusted again, and closed.
+    async fn put_back<T>(
+        &mut self,
+        connection: SqliteConnection,
+        done: Result<T, ViewsError>,
+    ) -> Result<T, ViewsError> {
+        if done.is_err() {
+            return sql::closing(connection, done).await;
         }
-        let mut fold = Fold::begin(&mut transaction).await?;
-        for (event, content) in batch {
-            fold.apply(event, content).await?;
-        }
-        fold.finish().await?;
-        transaction.commit().await?;
         self.connection = Some(connection);
-        Ok(true)
+        done
     }
+}
 
-    async fn set_aside(&mut self, event: &Recorded, reason: &str, from: Checkpoint) -> Result<bool, ViewsError> {
-        let to = Checkpoint { position: event.position, chain: event.chain };
-        let mut connection = self.take().await?;
-        let mut transaction = connection.begin_with("begin immediate").await?;
-        let moved = store::move_checkpoint(&mut transaction, from, to).await?;
-        if moved {
-            store::park(&mut transaction, event, reason).await?;
-            transaction.commit().await?;
-        } else {
-            transaction.rollback().await?;
-        }
-        self.connection = Some(connection);
-        Ok(moved)
+/// Folds `batch` and moves the checkpoint. `false`: someone else moved it.
+async fn fold(
+    connection: &mut SqliteConnection,
+    batch: &[(&Recorded, Content)],
+    from: Checkpoint,
+) -> Result<bool, ViewsError> {
+    let Some((last, _)) = batch.last() else { return Ok(true) };
+    let to = Checkpoint { position: last.position, chain: last.chain };
+    let mut transaction = connection.begin_with("begin immediate").await?;
+    if !store::move_checkpoint(&mut transaction, from, to).await? {
+        transaction.rollback().await?;
+        return Ok(false);
     }
+    let mut fold = Fold::begin(&mut transaction).await?;
+    for (event, content) in batch {
+        fold.apply(event, content).await?;
+    }
+    fold.finish().await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Sets an event aside and moves the checkpoint past it. `false`: someone else moved it.
+async fn set_aside(
+    connection: &mut SqliteConnection,
+    event: &Recorded,
+    reason: &str,
+    from: Checkpoint,
+) -> Result<bool, ViewsError> {
+    let to = Checkpoint { position: event.position, chain: event.chain };
+    let mut transaction = connection.begin_with("begin immediate").await?;
+    if !store::move_checkpoint(&mut transaction, from, to).await? {
+        transaction.rollback().await?;
+        return Ok(false);
+    }
+    store::park(&mut transaction, event, reason).await?;
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// A database that fails may work again; a row that cannot be read will not.
@@ -118,9 +134,8 @@ impl Handler for Projector {
     async fn checkpoint(&mut self) -> Result<Checkpoint, HandleError> {
         let read = async {
             let mut connection = self.take().await?;
-            let checkpoint = store::checkpoint(&mut connection).await?;
-            self.connection = Some(connection);
-            Ok(checkpoint)
+            let done = store::checkpoint(&mut connection).await;
+            self.put_back(connection, done).await
         };
         read.await.map_err(|error| refuse(error, 0))
     }
@@ -139,7 +154,12 @@ impl Handler for Projector {
         }
         let position = batch.first().map_or(0, |event| event.position);
         let count = readable.len() as u64;
-        if !self.fold(&readable, from).await.map_err(|error| refuse(error, position))? {
+        let folded = async {
+            let mut connection = self.take().await?;
+            let done = fold(&mut connection, &readable, from).await;
+            self.put_back(connection, done).await
+        };
+        if !folded.await.map_err(|error| refuse(error, position))? {
             return Err(HandleError::Moved);
         }
         metrics::counter!("keyledger_projector_events").increment(count);
@@ -147,7 +167,12 @@ impl Handler for Projector {
     }
 
     async fn park(&mut self, event: &Recorded, reason: &str, from: Checkpoint) -> Result<(), HandleError> {
-        match self.set_aside(event, reason, from).await {
+        let parked = async {
+            let mut connection = self.take().await?;
+            let done = set_aside(&mut connection, event, reason, from).await;
+            self.put_back(connection, done).await
+        };
+        match parked.await {
             Ok(true) => Ok(()),
             Ok(false) => Err(HandleError::Moved),
             Err(error) => Err(refuse(error, event.position)),

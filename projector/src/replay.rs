@@ -12,12 +12,11 @@ use keyledger_eventlog::log::LogError;
 use keyledger_eventlog::tail::Tail;
 use keyledger_schemas::envelope::Position;
 use serde::Serialize;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
-use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, SqliteConnection};
 
 use crate::digest::{self, Digest};
-use crate::store;
-use crate::{Projector, ViewsError};
+use crate::{Projector, ViewsError, sql, store};
 
 /// Events read at once.
 const BATCH: usize = 256;
@@ -28,7 +27,7 @@ pub const DIFFERENCES_MAX: usize = 20;
 /// Whether the rebuilt views take the place of the ones in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switch {
-    /// They do. Nothing else may have the views open for writing.
+    /// They do, all at once. A projector that writes meanwhile finds its checkpoint moved, and reads on from there.
     Replace,
     /// They are compared and deleted again: the service is running.
     CompareOnly,
@@ -91,7 +90,8 @@ pub enum ReplayError {
 
 /// Rebuilds the views at `url` from the log, compares both at the same position, and replaces the ones in use.
 ///
-/// `progress` is told the position reached and the head, after every batch.
+/// `progress` is told the position reached and the head, after every batch. Readers may go on reading: they see the
+/// old rows until the new ones are all there.
 ///
 /// # Errors
 ///
@@ -105,18 +105,35 @@ pub async fn replay(
     let live = file_of(url)?;
     let side = beside(&live, ".rebuild");
     remove(&side)?;
-    let mut report = Report::default();
-    let live_at = live_checkpoint(url, &live).await;
-    let side_url = format!("sqlite:{}", side.display());
+    let mut projector = Projector::open(&format!("sqlite:{}", side.display())).await?;
+    let rebuilt = rebuild(&mut projector, tail, url, (&live, &side), &mut progress).await;
+    let closed = projector.close().await;
+    let mut report = rebuilt?;
+    closed?;
+    if switch == Switch::Replace {
+        put_in_place(url, &live, &side).await?;
+        report.switched = true;
+    }
+    remove(&side)?;
+    Ok(report)
+}
 
-    // Both are compared where the views in use stand; then the rest is read.
+/// Folds the log into the views beside, which are compared where those in use stand; then the rest is read.
+async fn rebuild(
+    projector: &mut Projector,
+    tail: &dyn Tail,
+    url: &str,
+    (live, side): (&Path, &Path),
+    progress: &mut (impl FnMut(Position, Position) + Send),
+) -> Result<Report, ReplayError> {
+    let mut report = Report::default();
     let head = tail.head().await?.position;
-    let mut projector = Projector::open(&side_url).await?;
     let mut at = Checkpoint::default();
+    let live_at = live_checkpoint(url, live).await;
     if let Some(live_at) = live_at.filter(|live_at| live_at.position <= head) {
-        at = fold_to(&mut projector, tail, at, live_at.position, head, &mut progress).await?;
+        at = fold_to(projector, tail, at, live_at.position, head, progress).await?;
         report.live_position = Some(live_at.position);
-        report.differences = compare(&live, &side).await?;
+        report.differences = compare(live, side).await?;
         if at != live_at {
             let keys = vec![format!("position {}", live_at.position)];
             let difference =
@@ -124,19 +141,10 @@ pub async fn replay(
             report.differences.push(difference);
         }
     }
-    at = fold_to(&mut projector, tail, at, head, head, &mut progress).await?;
-    projector.close().await?;
+    at = fold_to(projector, tail, at, head, head, progress).await?;
     report.position = at.position;
-    report.rows = digest::counts(&mut reading(&side).await?).await?;
+    report.rows = counts(side).await?;
     report.parked = report.rows.get("parked").copied().unwrap_or(0);
-    match switch {
-        Switch::Replace => {
-            settle(&side).await?;
-            replace(&side, &live).await?;
-            report.switched = true;
-        }
-        Switch::CompareOnly => remove(&side)?,
-    }
     Ok(report)
 }
 
@@ -173,12 +181,32 @@ async fn fold_to(
 
 /// Compares every table of two views.
 async fn compare(live: &Path, side: &Path) -> Result<Vec<Difference>, ViewsError> {
-    let (mut live, mut side) = (reading(live).await?, reading(side).await?);
+    let mut live = reading(live).await?;
+    let mut side = match reading(side).await {
+        Ok(side) => side,
+        Err(error) => return sql::closing(live, Err(error)).await,
+    };
+    let compared = compare_tables(&mut live, &mut side).await;
+    let compared = sql::closing(side, compared).await;
+    sql::closing(live, compared).await
+}
+
+async fn compare_tables(
+    live: &mut SqliteConnection,
+    side: &mut SqliteConnection,
+) -> Result<Vec<Difference>, ViewsError> {
     let mut differences = Vec::new();
     for table in digest::TABLES {
-        differences.extend(compare_table(table, &mut live, &mut side).await?);
+        differences.extend(compare_table(table, live, side).await?);
     }
     Ok(differences)
+}
+
+/// How many rows each table has.
+async fn counts(side: &Path) -> Result<BTreeMap<String, u64>, ViewsError> {
+    let mut side = reading(side).await?;
+    let counted = digest::counts(&mut side).await;
+    sql::closing(side, counted).await
 }
 
 /// Walks both tables in the order of their keys, holding one row of each.
@@ -233,7 +261,9 @@ async fn compare_table(
 async fn live_checkpoint(url: &str, live: &Path) -> Option<Checkpoint> {
     let views = crate::read::Views::open_read(url).await.ok()?;
     views.close().await;
-    store::checkpoint(&mut reading(live).await.ok()?).await.ok()
+    let mut live = reading(live).await.ok()?;
+    let checkpoint = store::checkpoint(&mut live).await;
+    sql::closing(live, checkpoint).await.ok()
 }
 
 async fn reading(path: &Path) -> Result<SqliteConnection, ViewsError> {
@@ -241,24 +271,22 @@ async fn reading(path: &Path) -> Result<SqliteConnection, ViewsError> {
     Ok(options.connect().await?)
 }
 
-/// Moves what is in the write-ahead log into the file itself, so that the file alone is all of it.
-async fn settle(side: &Path) -> Result<(), ViewsError> {
-    let options = SqliteConnectOptions::new().filename(side).journal_mode(SqliteJournalMode::Delete);
-    options.disable_statement_logging().connect().await?.close().await?;
-    Ok(())
+/// Makes the rebuilt views the ones in use: by copying the rows in one transaction, so that whoever has the file open
+/// goes on with the new ones. A file that is no database any more is replaced as a whole; nobody can be reading it.
+async fn put_in_place(url: &str, live: &Path, side: &Path) -> Result<(), ReplayError> {
+    match store::take_over(url, side).await {
+        Err(ViewsError::Database(error)) if is_broken(&error) => {
+            remove(live)?;
+            std::fs::rename(side, live).map_err(|source| ReplayError::File { path: live.to_owned(), source })
+        }
+        done => Ok(done?),
+    }
 }
 
-/// Puts the rebuilt file in place. The old one's write-ahead log is emptied first: it must not be applied to the new one.
-async fn replace(side: &Path, live: &Path) -> Result<(), ReplayError> {
-    if live.exists() {
-        settle(live).await?;
-    }
-    let failed = |source| ReplayError::File { path: live.to_owned(), source };
-    std::fs::rename(side, live).map_err(failed)?;
-    for suffix in ["-wal", "-shm"] {
-        remove_file(&beside(live, suffix))?;
-    }
-    Ok(())
+/// SQLite found that the file is no database (26), or one whose pages make no sense (11).
+fn is_broken(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| matches!(code & 0xff, 11 | 26))
 }
 
 fn remove(path: &Path) -> Result<(), ReplayError> {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use keyledger_schemas::envelope::Position;
 use keyledger_schemas::ids::{PurchaseId, Scope};
 use keyledger_schemas::money::{Currency, Money};
+use sqlx::{Connection, SqliteConnection};
 
 /// Why the views could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,15 @@ impl ViewsError {
     pub(crate) fn damaged(what: &str, error: impl std::fmt::Display) -> Self {
         Self::Damaged { reason: format!("{what}: {error}") }
     }
+}
+
+/// Closes `connection`, whatever came of the work with it. One that is merely dropped is closed later by a thread of its
+/// own, and holds its locks and files until then.
+pub(crate) async fn closing<T>(connection: SqliteConnection, done: Result<T, ViewsError>) -> Result<T, ViewsError> {
+    let closed = connection.close().await;
+    let done = done?;
+    closed?;
+    Ok(done)
 }
 
 /// A time as text of one width, so that it reads back exactly and sorts by time.

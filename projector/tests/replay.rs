@@ -6,6 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
+use keyledger_eventlog::consumer::{HandleError, Handler};
 use keyledger_eventlog::log::EventLog;
 use keyledger_eventlog::tail::SqlTail;
 use keyledger_projector::replay::{Report, Switch, replay};
@@ -125,6 +126,70 @@ async fn without_views_a_replay_makes_them() {
     let report = compare(&world, "views.db", Switch::Replace).await;
     assert_eq!((report.live_position, report.switched), (None, true));
     assert_eq!(open(&world.views("views.db").await).await.len(), 1);
-    let left: Vec<_> = std::fs::read_dir(world.folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
-    assert!(!left.iter().any(|name| name.to_string_lossy().contains("rebuild")), "{left:?}");
+    assert_eq!(left_beside(&world), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_replay_never_stands_in_its_own_way_nor_in_a_readers() {
+    let world = World::with(story("b", NEW)).await;
+    let reader = world.folded().await;
+    for round in 0..50 {
+        if round == 25 {
+            world.append(story("c", NEW)).await;
+        }
+        let found = replay(&SqlTail::new(world.log.clone()), &world.url("views.db"), Switch::Replace, |_, _| {}).await;
+        let report = found.unwrap_or_else(|error| panic!("round {round}: {error:?}"));
+        assert_eq!(report.differences, [], "round {round}");
+        assert_eq!(open(&reader).await.len(), if round < 25 { 1 } else { 2 }, "whoever reads sees the new rows");
+        assert_eq!(left_beside(&world), Vec::<String>::new(), "round {round}");
+    }
+    reader.close().await;
+}
+
+#[tokio::test]
+async fn a_projector_goes_on_where_a_replay_put_it() {
+    let world = World::with(story("b", NEW)).await;
+    let mut projector = keyledger_projector::Projector::open(&world.url("views.db")).await.unwrap();
+    assert_eq!(compare(&world, "views.db", Switch::Replace).await.position, 5);
+    let all = world.log.read_after(0, 100).await.unwrap();
+    let stale = projector.handle(&all, keyledger_eventlog::consumer::Checkpoint::default()).await;
+    assert!(matches!(stale, Err(HandleError::Moved)), "{stale:?}");
+    assert_eq!(projector.checkpoint().await.unwrap().position, 5);
+    projector.close().await.unwrap();
+    assert_eq!(open(&world.folded().await).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_replaced_and_someone_elses_is_not() {
+    let world = World::with(story("b", NEW)).await;
+    let file = world.folder.path().join("views.db");
+    std::fs::write(&file, "not a database, and longer than the header of one".repeat(100)).unwrap();
+    assert!(compare(&world, "views.db", Switch::Replace).await.switched);
+    assert_eq!(open(&world.views("views.db").await).await.len(), 1);
+
+    let mut other = sqlx::SqliteConnection::connect(&format!("{}?mode=rwc", world.url("other.db"))).await.unwrap();
+    sqlx::query("create table theirs (id integer)").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    let refused = replay(&SqlTail::new(world.log.clone()), &world.url("other.db"), Switch::Replace, |_, _| {}).await;
+    assert!(refused.is_err());
+}
+
+#[tokio::test]
+async fn views_that_were_deleted_are_rebuilt_as_they_were() {
+    let world = busy().await;
+    let before = outcome(&world.folded().await).await;
+    world.fold("kept.db", 256).await;
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(world.folder.path().join(format!("views.db{suffix}")));
+    }
+    assert_eq!(outcome(&world.folded().await).await, before);
+    assert_eq!(compare(&world, "views.db", Switch::Replace).await.differences, []);
+    assert_eq!(compare(&world, "kept.db", Switch::CompareOnly).await.differences, []);
+    assert_eq!(outcome(&world.views("views.db").await).await, before);
+}
+
+/// Files of a rebuild that are still there.
+fn left_beside(world: &World) -> Vec<String> {
+    let files = std::fs::read_dir(world.folder.path()).unwrap().map(|file| file.unwrap().file_name());
+    files.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.contains("rebuild")).collect()
 }

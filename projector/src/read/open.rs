@@ -57,16 +57,14 @@ impl Views {
         let options =
             options.create_if_missing(false).busy_timeout(BUSY).pragma("query_only", "on").disable_statement_logging();
         let pool = SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await?;
-        let meta: Option<(i64, i64)> = sqlx::query_as(META)
-            .fetch_optional(&pool)
-            .await
-            .map_err(|error| ViewsError::Unusable { reason: format!("`{url}` holds no views: {error}") })?;
-        let today = (SCHEMA_VERSION, PROJECTION_VERSION);
-        if meta != Some(today) {
-            let reason = format!("`{url}` was made by another build; start the projector, or run `keyledger replay`");
-            return Err(ViewsError::Unusable { reason });
-        }
-        Ok(Self { pool })
+        let meta: Result<Option<(i64, i64)>, _> = sqlx::query_as(META).fetch_optional(&pool).await;
+        let reason = match meta {
+            Ok(Some((SCHEMA_VERSION, PROJECTION_VERSION))) => return Ok(Self { pool }),
+            Ok(_) => format!("`{url}` was made by another build; start the projector, or run `keyledger replay`"),
+            Err(error) => format!("`{url}` holds no views: {error}"),
+        };
+        pool.close().await;
+        Err(ViewsError::Unusable { reason })
     }
 
     /// Everything owed that is not met and not waived: units, and purchases whose items are unknown. By subject.

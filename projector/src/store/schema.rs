@@ -1,13 +1,14 @@
 //! Opening the file for writing, with today's tables.
 
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
-use crate::sql::ViewsError;
-use crate::{PROJECTION_VERSION, SCHEMA_VERSION};
+use crate::sql::{self, ViewsError};
+use crate::{PROJECTION_VERSION, SCHEMA_VERSION, digest};
 
 /// Which tables and which fold the rows are of.
 pub const META: &str = "select schema_version, projection_version from view_meta where id = 1";
@@ -15,6 +16,7 @@ pub const META: &str = "select schema_version, projection_version from view_meta
 const HAS_META: &str = "select count(*) from sqlite_schema where type = 'table' and name = 'view_meta'";
 const OTHER_TABLES: &str = "select count(*) from sqlite_schema where type = 'table' and name not like 'sqlite%'";
 const PUT_META: &str = "insert into view_meta (id, schema_version, projection_version) values (1, $1, $2)";
+const COPY_CHECKPOINT: &str = "insert or replace into main.checkpoint (name, position, chain) select name, position, chain from rebuilt.checkpoint";
 const FIRST_CHECKPOINT: &str = "insert into checkpoint (name, position, chain) values ('projector', 0, $1)";
 
 /// How long a writer waits for a lock.
@@ -31,6 +33,14 @@ pub(crate) async fn connect(url: &str) -> Result<SqliteConnection, ViewsError> {
         .synchronous(SqliteSynchronous::Normal)
         .disable_statement_logging();
     let mut connection = options.connect().await?;
+    match prepare(&mut connection, url).await {
+        Ok(()) => Ok(connection),
+        Err(error) => sql::closing(connection, Err(error)).await,
+    }
+}
+
+/// Sees to it that the file holds today's tables.
+async fn prepare(connection: &mut SqliteConnection, url: &str) -> Result<(), ViewsError> {
     let mut transaction = connection.begin_with("begin immediate").await?;
     let has_meta: i64 = sqlx::query_scalar(HAS_META).fetch_one(&mut *transaction).await?;
     if has_meta == 0 {
@@ -51,7 +61,26 @@ pub(crate) async fn connect(url: &str) -> Result<SqliteConnection, ViewsError> {
         make_anew(&mut transaction).await?;
     }
     transaction.commit().await?;
-    Ok(connection)
+    Ok(())
+}
+
+/// Replaces everything in the views at `url` by what the views in the file `from` hold, in one transaction.
+pub(crate) async fn take_over(url: &str, from: &Path) -> Result<(), ViewsError> {
+    let mut connection = connect(url).await?;
+    let taken = copy(&mut connection, from).await;
+    sql::closing(connection, taken).await
+}
+
+async fn copy(connection: &mut SqliteConnection, from: &Path) -> Result<(), ViewsError> {
+    sqlx::query("attach database $1 as rebuilt").bind(from.display().to_string()).execute(&mut *connection).await?;
+    let mut transaction = connection.begin_with("begin immediate").await?;
+    make_anew(&mut transaction).await?;
+    for table in digest::TABLES {
+        sqlx::query(table.copy).execute(&mut *transaction).await?;
+    }
+    sqlx::query(COPY_CHECKPOINT).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(())
 }
 
 /// Empties the views, back to before the first event.
