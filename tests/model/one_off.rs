@@ -3,7 +3,7 @@
 use super::catalog::Rules;
 use super::expected::{Period, Purchase, Sold, Stops, lines, of_line, units};
 use super::facts::{self, Bill, Payment};
-use super::history::{Happened, Second, Session};
+use super::history::{Happened, Session};
 
 /// A one-off sale: a payment-mode session, its invoice, or both.
 pub struct OneOff {
@@ -50,9 +50,7 @@ impl OneOff {
         let by_session = session.and_then(|session| session.lines.as_deref());
         let sold_lines = by_session.or(paid_bill.map(lines));
         let settled = session.and_then(|session| facts::settled_at(history, &session.id));
-        // A session with an invoice and without lines waits for the invoice.
-        let settled = settled.filter(|_| self.named.is_none() || by_session.is_some());
-        let starts: Vec<_> = settled.into_iter().chain(paid_bill.and_then(|bill| bill.paid_at)).collect();
+        let start = settled.into_iter().chain(paid_bill.and_then(|bill| bill.paid_at)).min();
         let total = session.map_or(0, |session| session.total).max(self.bill.as_ref().map_or(0, |bill| bill.total));
         let counts = self.counts(history, rules);
         let fought = self.payments.iter().any(|payment| facts::is_fought_over(history, &payment.intent));
@@ -70,16 +68,11 @@ impl OneOff {
             }
         }
         let mut purchase = Purchase::default();
-        let paid_unseen = session.is_some_and(facts::settles) && starts.is_empty();
-        if paid_unseen {
-            purchase.waiting = Some(if total > 0 { "no_key" } else { "free_without_key" });
-        }
         purchase.names.extend(session.map(|session| session.id.clone()));
         purchase.names.extend(self.bill.as_ref().map(|bill| bill.id.clone()).or_else(|| self.named.clone()));
         for (item, sold, charged) in items {
-            let period =
-                |start: &Second| Period { item: item.clone(), start: Some(*start), end: None, charged, counts };
-            let periods: Vec<_> = starts.iter().map(period).collect();
+            let period = |start| Period { item: item.clone(), start: Some(start), end: None, charged, counts };
+            let periods: Vec<_> = start.map(period).into_iter().collect();
             purchase.units.extend(units(&item, &sold, &periods, stops, rules));
         }
         purchase

@@ -307,7 +307,7 @@ fn checkout() -> impl Strategy<Value = CheckoutPlan> {
         1 => Just(Settles::Fails),
         1 => Just(Settles::Expires),
     ];
-    let billed = select(vec![Billed::No, Billed::No, Billed::Named, Billed::ByIntent]);
+    let billed = select(vec![Billed::No, Billed::No, Billed::Named, Billed::ByIntent, Billed::Unheard]);
     (0..250_i64, settles, billed, sold_once(), any::<bool>(), prop::collection::vec(after(), 0..3)).prop_map(
         |(start_day, settles, billed, lines, lines_shown, after)| CheckoutPlan {
             start_day,
