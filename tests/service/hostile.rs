@@ -64,11 +64,7 @@ async fn ten_thousand_hostile_requests_are_answered_rightly_and_leave_nothing_be
     let refused = service.list("/events?type=ingest.body_refused").await;
     assert!((1..=2).contains(&refused.len()), "{}", refused.len());
     assert_eq!(service.list("/events?source=default&type=stripe.*").await.len(), 4);
-    service.stop().await;
-
-    // What was counted since then is recorded while stopping, and read by the next process.
-    let service = deployment.up().await;
-    service.caught_up().await;
+    // What was counted since then is recorded while stopping, and still read before the process leaves.
     deployment.finish(service).await;
 }
 

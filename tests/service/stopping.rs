@@ -26,6 +26,8 @@ async fn a_service_that_is_told_to_stop_under_load_leaves_in_peace_and_loses_not
                 service.stop().await;
             };
         tokio::join!(stopping, load.deliver(&caller, 16));
+        // Nothing is left unread: issuer and views have come to the end of the log, and agree.
+        deployment.audit().await;
     }
     assert!(!load.is_done(), "there was no load left to stop under");
     let service = deployment.up().await;
