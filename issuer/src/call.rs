@@ -177,3 +177,32 @@ pub fn not_done(error: &ProviderError) -> (NotDone, String, Option<Duration>) {
         ProviderError::Indeterminate { source } => (NotDone::Indeterminate, source.to_string(), None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use keyledger_schemas::clock::ManualClock;
+
+    use super::*;
+
+    fn gate(now: &str) -> Gate {
+        let clock = Arc::new(ManualClock::at(now.parse().unwrap()));
+        Gate { clock, until: "2026-01-01T00:00:20Z".parse().unwrap(), limit: Duration::from_secs(10) }
+    }
+
+    #[tokio::test]
+    async fn a_call_is_sent_only_while_it_ends_in_time() {
+        let sent = |now: &str| {
+            let gate = gate(now);
+            async move { matches!(gate.call(async { Ok(()) }).await, Sent::Done(())) }
+        };
+        assert!(sent("2026-01-01T00:00:10Z").await);
+        // The process slept between announcing and sending: somebody else may be asking by now.
+        assert!(!sent("2026-01-01T00:00:11Z").await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_takes_too_long_leaves_open_what_was_done() {
+        let answer = gate("2026-01-01T00:00:00Z").call(std::future::pending::<Result<(), ProviderError>>()).await;
+        assert!(matches!(answer, Sent::Failed(ProviderError::Indeterminate { .. })));
+    }
+}

@@ -48,16 +48,23 @@ impl Bench {
     pub async fn on(engines: Vec<Arc<dyn Provider>>, settings: DecidingSettings) -> Self {
         let clock = Arc::new(ManualClock::at("2026-11-20T12:00:00Z".parse().unwrap()));
         let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(clock.clone()));
-        let changed = Event::SettingsChanged(SettingsChanged { settings });
-        log.append(Append::events(vec![own_event(&changed, SETTINGS_STREAM, clock.now())])).await.unwrap();
         let issuer = issuer(&log, &clock, &engines).await;
-        Self { log, clock, issuer, engines }
+        let bench = Self { log, clock, issuer, engines };
+        bench.note(settings).await;
+        bench
     }
 
     /// Puts Stripe bodies into the log and works until idle.
     pub async fn feed(&mut self, bodies: &[Vec<u8>]) {
         self.log.append(Append::events(bodies.iter().map(|body| stripe_event(body)).collect())).await.unwrap();
         self.issuer.run_until_idle().await.unwrap();
+    }
+
+    /// Records settings, as start-up does when they differ.
+    pub async fn note(&self, settings: DecidingSettings) {
+        let changed = Event::SettingsChanged(SettingsChanged { settings });
+        let event = own_event(&changed, SETTINGS_STREAM, self.clock.now());
+        self.log.append(Append::events(vec![event])).await.unwrap();
     }
 
     /// A new issuer on the same log, as after a crash.

@@ -1,13 +1,9 @@
 //! Stripe's fixture stories through the whole issuer, on a log in memory.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
-
-mod support;
-
+use crate::support::{Bench, VERSIONS, default_entry, story};
 use keyledger_issuer::purchase::state::{License, Standing};
 use keyledger_schemas::event::RevokeReason;
 use keyledger_schemas::settings::{LeftPolicy, Policy};
-use support::{Bench, VERSIONS, default_entry, story};
 
 async fn licenses(bench: &Bench) -> Vec<License> {
     let purchases = bench.purchases().await;
