@@ -146,11 +146,8 @@ fn one_off<'a>(rows: &PurchaseRows<'a>, refunds: &Refunds<'_>) -> Sales<'a> {
         (None, Some(sight)) => Lines::Invoice { lines: &sight.lines, truncated: sight.truncated },
         (None, None) => Lines::Unknown,
     };
-    // A session that made an invoice, and does not show what it sold, waits for the invoice's lines.
-    let selling = sessions.iter().filter(|(session, facts)| {
-        facts.settles() && (session_lines.is_some() || session.parents_of(Kind::Invoice).next().is_none())
-    });
-    let settled_at = selling.filter_map(|(_, facts)| facts.settled_at).min();
+    let settled_at =
+        sessions.iter().filter(|(_, facts)| facts.settles()).filter_map(|(_, facts)| facts.settled_at).min();
     let paid_at = paid_invoices().filter_map(|(_, invoice)| invoice.paid_at).min();
     let session_totals = sessions.iter().map(|(_, facts)| facts.total_minor);
     let total_minor = session_totals.clone().chain(invoices.iter().map(|(_, invoice)| invoice.total_minor)).max();
@@ -163,27 +160,16 @@ fn one_off<'a>(rows: &PurchaseRows<'a>, refunds: &Refunds<'_>) -> Sales<'a> {
     // Without a session and without lines nothing says that there is an item at all.
     let has_item = !sessions.is_empty() || !matches!(lines, Lines::Unknown);
     all.lines_unknown = matches!(lines, Lines::Unknown);
-    match settled_at.into_iter().chain(paid_at).min() {
-        Some(at) if has_item => all.sales.push(Sale {
-            source: rows.id.object.clone(),
-            paid_at: Some(at),
-            date: Some(at),
-            total_minor: total_minor.unwrap_or(0),
-            currency,
-            lines,
-            counts,
-        }),
-        _ if counts => {
-            let settled = sessions.iter().filter(|(_, facts)| facts.settles()).map(|(_, facts)| unexplained(facts));
-            all.unexplained.extend(settled);
-            all.unexplained.extend(paid_invoices().map(|(_, invoice)| Unexplained {
-                total: invoice.currency.clone().map(|currency| Money::new(invoice.total_minor, currency)),
-                charged: invoice.total_minor > 0,
-                at: invoice.paid_at,
-            }));
-        }
-        _ => {}
-    }
+    let sold_at = settled_at.into_iter().chain(paid_at).min().filter(|_| has_item);
+    all.sales.extend(sold_at.map(|at| Sale {
+        source: rows.id.object.clone(),
+        paid_at: Some(at),
+        date: Some(at),
+        total_minor: total_minor.unwrap_or(0),
+        currency,
+        lines,
+        counts,
+    }));
     all
 }
 
