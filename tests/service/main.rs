@@ -10,6 +10,8 @@ mod hostile;
 #[cfg(test)]
 mod kept_apart;
 #[cfg(test)]
+mod lost_answers;
+#[cfg(test)]
 mod missing_issuer;
 #[cfg(test)]
 mod orders;
