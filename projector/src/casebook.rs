@@ -9,8 +9,9 @@ use keyledger_schemas::money::Money;
 
 use crate::derive::DerivedCase;
 use crate::facts::Waiver;
+use crate::waiting::Waiting;
 
-/// How long a refund or dispute may wait for its link before it is a case.
+/// How long a refund, dispute or invoice may wait for its link before it is a case.
 const ROUTED_WITHIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// Where a case stands.
@@ -177,15 +178,9 @@ pub fn settle(
     changed
 }
 
-/// What becomes of the case of a refund or dispute that waits, or waited, for its link. `None`: there is none.
-pub fn unrouted(
-    kept: Option<CaseRow>,
-    subject: &str,
-    amount: Option<Money>,
-    is_routed: bool,
-    event: &Recorded,
-) -> Option<CaseRow> {
-    if is_routed {
+/// What becomes of the case of an object that waits, or waited, for its link. `None`: there is none.
+pub fn unrouted(kept: Option<CaseRow>, subject: &str, waiting: Option<Waiting>, event: &Recorded) -> Option<CaseRow> {
+    let Some(waiting) = waiting else {
         let mut row = kept?;
         if event.recorded_at < row.visible_from {
             return None;
@@ -194,19 +189,20 @@ pub fn unrouted(
             row.close(event);
         }
         return Some(row);
-    }
+    };
     let case = DerivedCase {
-        amount,
+        amount: waiting.amount,
         since: Some(event.recorded_at),
-        detail: Some("its payment belongs to no known sale".to_owned()),
+        detail: Some(waiting.detail.to_owned()),
         ..DerivedCase::about("unrouted", subject)
     };
-    let mut row = kept.unwrap_or_else(|| {
+    // What waits no more because settings changed may wait again when they do.
+    let mut row = kept.filter(|row| row.status != Status::Closed).unwrap_or_else(|| {
         let mut row = CaseRow::opened(&case, event);
         row.visible_from = event.recorded_at.saturating_add(ROUTED_WITHIN).unwrap_or(Timestamp::MAX);
         row
     });
-    row.update(&case, None, event);
+    row.update(&case, waiting.customer.as_deref(), event);
     Some(row)
 }
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use keyledger_schemas::envelope::Recorded;
 use keyledger_schemas::event::{BodyRefused, CaseWaived, Event};
 use keyledger_schemas::ids::{CaseId, Scope};
-use keyledger_schemas::money::Money;
 use keyledger_schemas::settings::DecidingSettings;
 use keyledger_schemas::stripe::fact::Fact;
 use keyledger_schemas::stripe::facts;
@@ -16,6 +15,7 @@ use crate::facts::unit::unit_of;
 use crate::facts::{Kind, Node, ObjectFacts, Waiver};
 use crate::sql::ViewsError;
 use crate::store;
+use crate::waiting;
 use crate::working::ScopeSet;
 
 /// Rows in memory beyond which a change that reaches many purchases is written in between.
@@ -131,8 +131,9 @@ impl<'c> Fold<'c> {
         for purchase in &purchases {
             set.derive(self.db, purchase, &self.settings, event).await?;
         }
-        let waiting: BTreeSet<Node> = touched.into_iter().chain(routed).collect();
-        self.note_unrouted(&waiting, event).await?;
+        let mut waiting = BTreeSet::from_iter(routed);
+        waiting.extend(touched.into_iter().filter(|node| set.graph.is_waiting(node)));
+        self.note_unrouted(&event.scope, &waiting, event).await?;
         for (kind, id) in catalog {
             self.catalog_changed(kind, &id, event, &purchases).await?;
         }
@@ -151,7 +152,8 @@ impl<'c> Fold<'c> {
             Event::SettingsChanged(changed) => {
                 self.settings = changed.settings.clone();
                 store::put_settings(self.db, &self.settings, event.position).await?;
-                self.derive_all(event).await
+                self.derive_all(event).await?;
+                self.look_at_waiting_invoices(None, event).await
             }
             Event::CaseWaived(waived) => self.case_waived(waived, event).await,
             Event::BodyRefused(refused) => self.body_refused(refused, event).await,
@@ -208,24 +210,47 @@ impl<'c> Fold<'c> {
                 self.scopes.clear();
             }
         }
+        self.look_at_waiting_invoices(Some(&event.scope), event).await
+    }
+
+    /// Settings or metadata that name what a waiting invoice sold make it one that a person must see, or no longer.
+    async fn look_at_waiting_invoices(&mut self, within: Option<&Scope>, event: &Recorded) -> Result<(), ViewsError> {
+        let mut waiting: BTreeMap<String, (Scope, BTreeSet<Node>)> = BTreeMap::new();
+        for (key, id) in store::waiting_invoices(self.db, within.map(Scope::key).as_deref()).await? {
+            let scope = crate::sql::parse_scope(&key)?;
+            waiting.entry(key).or_insert_with(|| (scope, BTreeSet::new())).1.insert(Node::new(Kind::Invoice, id));
+        }
+        // What this batch saw is newer than the rows.
+        for set in self.scopes.values().filter(|set| within.is_none_or(|scope| *scope == set.scope)) {
+            let invoices = set.graph.objects.keys().filter(|node| node.kind == Kind::Invoice);
+            let invoices = invoices.filter(|node| set.graph.is_waiting(node)).cloned();
+            waiting.entry(set.key.clone()).or_insert_with(|| (set.scope.clone(), BTreeSet::new())).1.extend(invoices);
+        }
+        for (scope, nodes) in waiting.into_values() {
+            self.note_unrouted(&scope, &nodes, event).await?;
+        }
         Ok(())
     }
 
-    /// Keeps the cases of refunds and disputes that wait for their link.
-    async fn note_unrouted(&mut self, nodes: &BTreeSet<Node>, event: &Recorded) -> Result<(), ViewsError> {
-        for node in nodes.iter().filter(|node| matches!(node.kind, Kind::Refund | Kind::Dispute)) {
-            let set = scope_set(&mut self.scopes, &event.scope);
+    /// Keeps the cases of refunds, disputes and invoices that wait for their link.
+    async fn note_unrouted(
+        &mut self,
+        scope: &Scope,
+        nodes: &BTreeSet<Node>,
+        event: &Recorded,
+    ) -> Result<(), ViewsError> {
+        let concerned = |node: &&Node| matches!(node.kind, Kind::Refund | Kind::Dispute | Kind::Invoice);
+        for node in nodes.iter().filter(concerned) {
+            let set = scope_set(&mut self.scopes, scope);
+            set.load_waiting(self.db, node).await?;
             let Some(object) = set.graph.objects.get(node) else { continue };
-            let is_routed = object.purchase.is_some();
-            let summary = object.facts.summary();
-            let amount =
-                summary.amount_minor.zip(summary.currency).map(|(minor, currency)| Money::new(minor, currency));
-            let subject = format!("{}:{}", event.scope, node.id);
+            let waiting = waiting::waiting(object, scope, &set.catalog, &self.settings);
+            let subject = format!("{scope}:{}", node.id);
             let id = CaseId::derive("unrouted", &subject);
-            let kept = self.loose_case(id, &event.scope).await?;
-            let row = casebook::unrouted(kept.clone(), &subject, amount, is_routed, event);
+            let kept = self.loose_case(id, scope).await?;
+            let row = casebook::unrouted(kept.clone(), &subject, waiting, event);
             if row != kept {
-                self.keep_loose(id, event.scope.clone(), row);
+                self.keep_loose(id, scope.clone(), row);
             }
         }
         Ok(())

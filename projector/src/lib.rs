@@ -18,13 +18,14 @@ pub mod replay;
 pub mod route;
 mod sql;
 mod store;
+pub mod waiting;
 mod working;
 
 pub use projector::{NAME, Projector};
 pub use sql::ViewsError;
 
 /// Which tables there are. Another number in the file means that it is made anew.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 
 /// Which fold the rows come from: raised whenever the same log would give other rows.
-pub const PROJECTION_VERSION: i64 = 1;
+pub const PROJECTION_VERSION: i64 = 2;

@@ -67,6 +67,11 @@ impl Graph {
         parents.chain(self.children(node)).cloned().collect()
     }
 
+    /// Whether an object is known and belongs to no purchase.
+    pub fn is_waiting(&self, node: &Node) -> bool {
+        self.objects.get(node).is_some_and(|object| object.purchase.is_none())
+    }
+
     fn children(&self, node: &Node) -> impl Iterator<Item = &Node> {
         self.children.get(node).into_iter().flatten()
     }

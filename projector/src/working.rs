@@ -275,6 +275,23 @@ impl ScopeSet {
         Ok(set.units.entry(unit).or_default())
     }
 
+    /// Loads an object that waits for its link, with the prices and products of its lines where it is an invoice.
+    pub async fn load_waiting(&mut self, db: &mut SqliteConnection, node: &Node) -> Result<(), ViewsError> {
+        self.load(db, node).await?;
+        let lines = match self.graph.objects.get(node).map(|object| &object.facts) {
+            Some(ObjectFacts::Invoice(invoice)) => invoice.all_lines().to_vec(),
+            _ => Vec::new(),
+        };
+        for price in lines.iter().filter_map(|line| line.price.as_ref()) {
+            self.look_up(db, "price", price.id.as_str()).await?;
+            let product = price.product.as_ref().or_else(|| self.catalog.product_of(&price.id)).cloned();
+            if let Some(product) = product {
+                self.look_up(db, "product", product.as_str()).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Derives a purchase anew after `event`, and brings its cases up to date.
     pub async fn derive(
         &mut self,

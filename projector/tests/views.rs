@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use keyledger_eventlog::consumer::{Checkpoint, HandleError, Handler};
 use keyledger_eventlog::log::EventLog;
+use keyledger_eventlog::tail::SqlTail;
 use keyledger_projector::Projector;
 use keyledger_projector::read::{
     AsOf, Case, CaseFilter, CaseStatus, CustomerFilter, LicenseFilter, LicenseState, PageRequest, SubscriptionFilter,
     Term, Views, Within,
 };
+use keyledger_projector::replay::{Switch, replay};
 use keyledger_schemas::envelope::NewEvent;
 use keyledger_schemas::event::Action;
 use keyledger_schemas::event::{
@@ -380,4 +382,115 @@ async fn the_same_ids_in_another_mode_or_account_are_other_purchases() {
     let test = Within { mode: Mode::Test, source: None };
     assert_eq!(views.open_obligations(&test).await.unwrap(), []);
     assert_eq!(views.licenses(&test, &LicenseFilter::default(), late().at, &ALL).await.unwrap().data, []);
+}
+
+/// A Stripe event of the older version around `object`.
+fn event_of(id: &str, kind: &str, object: &serde_json::Value) -> NewEvent {
+    let body = serde_json::json!({
+        "id": id, "object": "event", "type": kind, "created": 1_790_000_000, "livemode": true,
+        "api_version": OLD, "data": { "object": object },
+    });
+    support::stripe(body.to_string().into_bytes())
+}
+
+/// A paid invoice without a subscription and without its payment.
+fn invoice_that_waits() -> NewEvent {
+    let line = serde_json::json!({
+        "id": "il_9", "object": "line_item", "type": "invoiceitem", "amount": 4900, "currency": "usd", "quantity": 1,
+        "proration": false, "period": { "start": 1_790_000_000, "end": 1_790_000_000 },
+        "price": { "id": "price_9", "object": "price", "product": "prod_9", "metadata": {} },
+    });
+    let invoice = serde_json::json!({
+        "id": "in_9", "object": "invoice", "status": "paid", "paid": true, "created": 1_790_000_000,
+        "customer": "cus_9", "currency": "usd", "total": 4900, "amount_paid": 4900, "livemode": true,
+        "status_transitions": { "paid_at": 1_790_000_000 }, "lines": { "data": [line], "has_more": false },
+    });
+    event_of("evt_invoice_9", "invoice.paid", &invoice)
+}
+
+fn charge_of_that_invoice() -> NewEvent {
+    let charge = serde_json::json!({
+        "id": "ch_9", "object": "charge", "amount": 4900, "amount_refunded": 0, "currency": "usd", "paid": true,
+        "status": "succeeded", "customer": "cus_9", "invoice": "in_9", "livemode": true,
+    });
+    event_of("evt_charge_9", "charge.succeeded", &charge)
+}
+
+fn naming(price: &str) -> keyledger_schemas::settings::DecidingSettings {
+    let mut naming = settings();
+    naming.catalog =
+        serde_json::from_value(serde_json::json!([{ "price": price, "product": "pro" }, { "product": "rest" }]))
+            .unwrap();
+    naming
+}
+
+async fn unrouted(views: &Views, minutes: i64) -> Vec<String> {
+    // The log of the tests was written at noon.
+    let at = at("2026-12-01T12:00:00Z") + jiff::SignedDuration::from_mins(minutes);
+    let found = cases(views, AsOf::at(at)).await.into_iter().filter(|case| case.kind == "unrouted");
+    found.map(|case| format!("{} {}", case.subject, case.status.as_str())).collect()
+}
+
+#[tokio::test]
+async fn a_paid_invoice_that_waits_for_its_payment_is_a_case_after_an_hour_where_the_catalog_names_what_it_sold() {
+    let waits = ["default:-:live:in_9 open"];
+    let world = World::new();
+    world.append(vec![settings_changed(naming("price_9")), invoice_that_waits()]).await;
+    let views = world.folded().await;
+    assert_eq!(unrouted(&views, 59).await, Vec::<String>::new());
+    assert_eq!(unrouted(&views, 61).await, waits);
+    let found = cases(&views, late()).await;
+    assert_eq!(found[0].amount.as_ref().map(ToString::to_string).as_deref(), Some("49.00 USD"));
+    assert_eq!(found[0].customer, Some("cus_9".into()));
+    assert_eq!(open(&views).await, Vec::<String>::new(), "what waits is no obligation yet");
+
+    world.clock.advance(Duration::from_hours(2));
+    world.append(vec![charge_of_that_invoice()]).await;
+    let views = world.folded().await;
+    assert_eq!(unrouted(&views, 180).await, ["default:-:live:in_9 closed"]);
+    assert_eq!(open(&views).await, ["in_9/0/1 no_key issuing"]);
+}
+
+#[tokio::test]
+async fn an_invoice_that_is_routed_within_the_hour_never_was_a_case() {
+    let world = World::new();
+    world.append(vec![settings_changed(naming("price_9")), invoice_that_waits(), charge_of_that_invoice()]).await;
+    assert_eq!(unrouted(&world.folded().await, 600).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_invoice_that_waits_and_sold_something_else_is_no_case_until_the_catalog_names_it() {
+    let world = World::new();
+    world.append(vec![settings_changed(naming("price_1")), invoice_that_waits()]).await;
+    assert_eq!(unrouted(&world.folded().await, 600).await, Vec::<String>::new());
+    let named = |id: &str, price: &str| {
+        let event = Event::SettingsChanged(SettingsChanged { settings: naming(price) });
+        own(id, &event, at("2026-12-01T12:00:00Z"))
+    };
+    world.append(vec![named("settings-2", "price_9")]).await;
+    assert_eq!(unrouted(&world.folded().await, 61).await, ["default:-:live:in_9 open"]);
+    world.clock.advance(Duration::from_hours(2));
+    world.append(vec![named("settings-3", "price_1")]).await;
+    assert_eq!(unrouted(&world.folded().await, 600).await, ["default:-:live:in_9 closed"]);
+    world.append(vec![named("settings-4", "price_9")]).await;
+    assert_eq!(unrouted(&world.folded().await, 600).await, ["default:-:live:in_9 open"]);
+    let report = replay(&SqlTail::new(world.log.clone()), &world.url("views.db"), Switch::CompareOnly, |_, _| {}).await;
+    assert_eq!(report.unwrap().differences, []);
+}
+
+#[tokio::test]
+async fn metadata_of_the_product_names_what_a_waiting_invoice_sold_too() {
+    let mut by_metadata = settings();
+    by_metadata.providers.insert("cryptolens".into());
+    let product = serde_json::json!({
+        "id": "prod_9", "object": "product", "name": "Pro", "active": true, "livemode": true,
+        "metadata": { "skm_product_id": "3349" },
+    });
+    let product = event_of("evt_product_9", "product.updated", &product);
+    for events in [[invoice_that_waits(), product.clone()], [product, invoice_that_waits()]] {
+        let world = World::new();
+        world.append(vec![settings_changed(by_metadata.clone())]).await;
+        world.append(events.to_vec()).await;
+        assert_eq!(unrouted(&world.folded().await, 61).await, ["default:-:live:in_9 open"]);
+    }
 }

@@ -59,6 +59,7 @@ create table object (
     constraint object_pk primary key (scope, kind, id)
 ) strict;
 
+create index object_waiting on object (scope, id) where purchase is null and kind = 'invoice' and status = 'paid';
 create index object_purchase on object (scope, purchase);
 create index object_customer on object (scope, customer);
 create index object_id on object (id);
@@ -196,7 +197,8 @@ create table obligation (
 
 create index obligation_open on obligation (scope, open) where open is not null;
 
--- Derived: every license a unit ever had, and units whose money was gone before one was made (without provider).
+-- Derived: every license a unit ever had, and units that were stopped before one was made (without provider). What
+-- should stand still shows dates, seats and features as the facts give them; all else as last confirmed.
 create table license (
     id text not null primary key,
     scope text not null,

@@ -26,6 +26,8 @@ const PURCHASES_AFTER: &str = "select scope, id from purchase where scope > $1 o
      order by scope, id limit $3";
 const PURCHASES_SELLING: &str =
     "select purchase from sold where scope = $1 and kind = $2 and id = $3 order by purchase";
+const WAITING_INVOICES: &str = "select scope, id from object where purchase is null and kind = 'invoice' \
+     and status = 'paid' and (cast($1 as text) is null or scope = $1) order by scope, id";
 const UNITS: &str = "select item, number, facts from unit where scope = $1 and purchase = $2";
 const CASES_OF_PURCHASE: &str = "select id, kind, status, subject, item, number, customer, amount_minor, currency, \
      opened_at, opened_position, visible_from, last_position, closed_at, cause, awaits_issuer, detail, attempts, \
@@ -140,6 +142,14 @@ pub(crate) async fn purchases_selling(
     id: &str,
 ) -> Result<Vec<String>, ViewsError> {
     Ok(sqlx::query_scalar(PURCHASES_SELLING).bind(scope).bind(kind).bind(id).fetch_all(db).await?)
+}
+
+/// Paid invoices that belong to no purchase, as far as they are written: scope key and id.
+pub(crate) async fn waiting_invoices(
+    db: &mut SqliteConnection,
+    scope: Option<&str>,
+) -> Result<Vec<(String, String)>, ViewsError> {
+    Ok(sqlx::query_as(WAITING_INVOICES).bind(scope).fetch_all(db).await?)
 }
 
 pub(crate) async fn units(
