@@ -285,7 +285,7 @@ async fn put_in_place(url: &str, live: &Path, side: &Path) -> Result<(), ReplayE
 
 /// SQLite found that the file is no database (26), or one whose pages make no sense (11).
 fn is_broken(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| matches!(code & 0xff, 11 | 26))
 }
 

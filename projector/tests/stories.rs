@@ -5,7 +5,10 @@
 mod support;
 
 use keyledger_projector::read::{CaseFilter, CaseStatus, LicenseState, PageRequest, Within};
-use support::{STORIES, Shuffle, VERSIONS, World, issue_all, late, licenses, open, open_kinds, outcome, story};
+use keyledger_schemas::envelope::NewEvent;
+use support::{
+    STORIES, Shuffle, VERSIONS, World, issue_all, late, licenses, open, open_kinds, outcome, stop_all, stopped, story,
+};
 
 /// What is open at the end of a story when nobody issues: kind, cause and amount of each case, oldest first.
 async fn cases_of(name: &str, version: &str) -> Vec<String> {
@@ -98,6 +101,47 @@ async fn the_order_and_number_of_events_changes_nothing() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn every_event_may_come_three_times() {
+    for name in STORIES {
+        for version in VERSIONS {
+            let straight = outcome(&World::with(story(name, version)).await.folded().await).await;
+            // By other ids, so that the log does not keep the repeats from the fold.
+            let again = |event: NewEvent| (0..3).map(move |time| repeated(event.clone(), time));
+            let thrice: Vec<NewEvent> = story(name, version).into_iter().flat_map(again).collect();
+            for (number, order) in [thrice.clone(), Shuffle(3).shuffle(thrice)].into_iter().enumerate() {
+                let world = World::with(order).await;
+                assert_eq!(outcome(&world.folded().await).await, straight, "story {name}, {version}, order {number}");
+            }
+        }
+    }
+}
+
+fn repeated(event: NewEvent, time: u32) -> NewEvent {
+    let id = format!("{}#{time}", event.id);
+    NewEvent { stream: format!("stripe:{id}").as_str().into(), id: id.as_str().into(), ..event }
+}
+
+#[tokio::test]
+async fn a_license_that_was_stopped_is_listed_like_one_that_was_never_made() {
+    let mut compared = 0;
+    for name in STORIES {
+        let events = story(name, VERSIONS[1]);
+        let never = stopped(&World::with(events.clone()).await.folded().await).await;
+        for cut in 1..events.len() {
+            let (early, later) = events.split_at(cut);
+            let world = World::with(early.to_vec()).await;
+            issue_all(&world, &world.folded().await).await;
+            world.append(later.to_vec()).await;
+            stop_all(&world, &world.folded().await).await;
+            let made = stopped(&world.folded().await).await;
+            assert_eq!(made, never, "story {name}, licenses made after {cut} events");
+            compared += made.len();
+        }
+    }
+    assert!(compared > 5, "{compared}");
 }
 
 #[tokio::test]

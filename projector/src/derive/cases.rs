@@ -185,7 +185,7 @@ fn cause(
     ("issuing", true, None)
 }
 
-/// Money that is there, and nothing that says what for.
+/// Money that is there in a subscription purchase, and nothing that says what for. A one-off sale always has an item.
 fn waiting_for_link(
     rows: &PurchaseRows<'_>,
     sales: &Sales<'_>,
@@ -194,13 +194,16 @@ fn waiting_for_link(
     units: &[Unit],
 ) -> Option<DerivedCase> {
     let beside = |item: &str| items.iter().any(|other| other.name == item && other.kind == ItemKind::InvoiceItem);
-    if units.iter().any(|unit| unit.has_periods) || periods.iter().any(|period| !beside(&period.item)) {
+    if rows.is_one_off()
+        || units.iter().any(|unit| unit.has_periods)
+        || periods.iter().any(|period| !beside(&period.item))
+    {
         return None;
     }
     // An invoice whose lines are all shown says what was sold, even if that is nothing we make licenses for.
     let hidden = |sale: &&Sale<'_>| match sale.lines {
         Lines::Unknown => true,
-        Lines::Invoice { truncated, .. } => truncated && !rows.is_one_off(),
+        Lines::Invoice { truncated, .. } => truncated,
         Lines::Session(_) => false,
     };
     let waiting = sales.sales.iter().filter(|sale| sale.counts).filter(hidden);

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use keyledger_schemas::event::{Event, LicenseIssued, LicenseTerms};
+use keyledger_schemas::event::{
+    Action, Event, LicenseIssued, LicenseRequested, LicenseRevoked, LicenseSuspended, LicenseTerms, RevokeReason,
+    SuspendReason,
+};
 use keyledger_schemas::ids::{LicenseId, Mode, PriceId, PurchaseId, Scope, SourceName, UnitId};
 use keyledger_schemas::money::Currency;
 use keyledger_schemas::settings::DecidingSettings;
@@ -339,6 +342,48 @@ impl Given {
     pub fn licenses(&self) -> Vec<String> {
         let license = |row: &super::LicenseRow| format!("{}/{} {}", row.item, row.number, row.state);
         self.derive().licenses.iter().map(license).collect()
+    }
+
+    /// Each license as it is listed: `si_1/1 suspended paused 31 34 2 seats`.
+    pub fn listed(&self) -> Vec<String> {
+        let days = |at: Option<Timestamp>| {
+            at.map_or("-".to_owned(), |at| (at.duration_since(day(0)).as_hours() / 24).to_string())
+        };
+        let license = |row: &super::LicenseRow| {
+            let (terms, reason) = (&row.terms, row.reason.unwrap_or("-"));
+            let seats = terms.seats.map_or("no".to_owned(), |seats| seats.to_string());
+            let ever = if terms.perpetual { " for ever" } else { "" };
+            let (paid_until, expires_at) = (days(terms.paid_until), days(terms.expires_at));
+            format!("{}/{} {} {reason} {paid_until} {expires_at} {seats} seats{ever}", row.item, row.number, row.state)
+        };
+        self.derive().licenses.iter().map(license).collect()
+    }
+
+    /// A request for a unit with the mapping that it has now, as the issuer records it before it calls.
+    pub fn requested(self, item: &str, number: u32, action: Action) -> Self {
+        let derived = self.derive();
+        let unit = derived.units.iter().find(|unit| unit.item == item && unit.number == number).unwrap();
+        let request = Event::LicenseRequested(LicenseRequested {
+            unit: self.unit_id(item, number),
+            generation: 1,
+            license: self.license_id(item, number),
+            attempt: 1,
+            action,
+            terms: LicenseTerms { paid_until: None, expires_at: None, seats: 1, features: BTreeSet::new() },
+            mapping: unit.mapping.clone().unwrap(),
+            wait_until: day(0),
+        });
+        self.own(item, number, &request)
+    }
+
+    pub fn suspended(self, item: &str, number: u32, reason: SuspendReason) -> Self {
+        let (unit, license) = (self.unit_id(item, number), self.license_id(item, number));
+        self.own(item, number, &Event::LicenseSuspended(LicenseSuspended { unit, license, reason }))
+    }
+
+    pub fn revoked(self, item: &str, number: u32, reason: RevokeReason) -> Self {
+        let (unit, license) = (self.unit_id(item, number), self.license_id(item, number));
+        self.own(item, number, &Event::LicenseRevoked(LicenseRevoked { unit, license, reason }))
     }
 
     /// The price of a unit's mapping.

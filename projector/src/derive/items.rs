@@ -176,10 +176,6 @@ fn subscription_item(rows: &PurchaseRows<'_>, paid_lines: &[PaidLine<'_>], name:
         Some(item) => item.quantity,
         None => latest.and_then(|line| line.quantity),
     };
-    let ever = || {
-        let mut items = subscription.iter().flat_map(|subscription| &subscription.items);
-        items.any(|(id, seen)| seen.metered && rows.names.name(id) == name) || latest.is_some_and(|line| line.metered)
-    };
     let quantity = quantity.unwrap_or(1);
     let in_snapshots = subscription.into_iter().flat_map(|subscription| &subscription.items);
     let in_snapshots =
@@ -194,10 +190,18 @@ fn subscription_item(rows: &PurchaseRows<'_>, paid_lines: &[PaidLine<'_>], name:
         price: price.map(|price| price.id.clone()),
         product: product_of(rows, price),
         price_metadata: price.map(|price| price.metadata.clone()).unwrap_or_default(),
-        metered: shown.map_or_else(ever, |item| item.metered),
+        metered: is_metered(rows, &name),
         explicit_only: false,
         name,
     }
+}
+
+/// Whether anything ever showed that the item's usage is measured: what a payload does not say, another may.
+fn is_metered(rows: &PurchaseRows<'_>, name: &str) -> bool {
+    let mut in_snapshots = rows.subscription().into_iter().flat_map(|subscription| &subscription.items);
+    let on_line = |line: &InvoiceLine| line.metered && item_of_line(rows, line).as_deref() == Some(name);
+    in_snapshots.any(|(id, seen)| seen.metered && rows.names.name(id) == name)
+        || rows.invoices().any(|(_, invoice)| invoice.subscription_lines().any(on_line))
 }
 
 /// The line that speaks for an item which the current snapshot does not name.

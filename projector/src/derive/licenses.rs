@@ -1,7 +1,9 @@
 //! License rows: every license a unit ever had, and units that were stopped before one was made.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
-use keyledger_schemas::event::{LicenseTerms, RevokeReason, SealedKey, SuspendReason};
+use keyledger_schemas::event::{RevokeReason, SealedKey, SuspendReason};
 use keyledger_schemas::ids::LicenseId;
 
 use super::purchase::PurchaseRows;
@@ -29,16 +31,51 @@ pub struct LicenseRow {
     pub provider: Option<(String, String, Option<String>)>,
     /// The key, sealed.
     pub key: Option<SealedKey>,
-    /// What was last confirmed; `None` where no license was made.
-    pub terms: Option<LicenseTerms>,
-    /// Shown as paid until; `None` when nothing is paid any more.
+    /// What it allows.
+    pub terms: Terms,
+    /// When it was made or adopted.
+    pub issued_at: Option<Timestamp>,
+}
+
+/// What a listed license allows. What works, or was replaced, shows what was last confirmed. What should stand still
+/// shows what the facts give, so that a license stopped after it was made reads like one that was never made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// `None` when nothing is paid any more.
     pub paid_until: Option<Timestamp>,
-    /// Shown as expiring; `None` when nothing is paid any more.
+    /// `None` when nothing is paid any more.
     pub expires_at: Option<Timestamp>,
     /// It never expires.
     pub perpetual: bool,
-    /// When it was made or adopted.
-    pub issued_at: Option<Timestamp>,
+    /// `None` where no license was made and nothing says what the sale means.
+    pub seats: Option<u32>,
+    /// What the engine was told to switch on.
+    pub features: BTreeSet<String>,
+}
+
+impl Terms {
+    fn confirmed(unit: &Unit, license: &UnitLicense) -> Self {
+        let is_over = license.is_revoked() && unit.paid_until == PaidUntil::None;
+        let date = |date: Option<Timestamp>| date.filter(|_| !is_over);
+        Self {
+            paid_until: date(license.terms.paid_until),
+            expires_at: date(license.terms.expires_at),
+            perpetual: !license.is_revoked() && license.terms.expires_at.is_none(),
+            seats: Some(license.terms.seats),
+            features: license.terms.features.clone(),
+        }
+    }
+
+    fn of_facts(unit: &Unit) -> Self {
+        let lives = unit.standing != Standing::Revoked;
+        Self {
+            paid_until: unit.paid_until.date().filter(|_| lives),
+            expires_at: unit.expires_at.filter(|_| lives),
+            perpetual: lives && unit.expires_at.is_none(),
+            seats: unit.seats,
+            features: unit.mapping.as_ref().map(|mapping| mapping.features.clone()).unwrap_or_default(),
+        }
+    }
 }
 
 /// The licenses of all units, by item, number and generation.
@@ -54,14 +91,21 @@ pub fn licenses(rows: &PurchaseRows<'_>, units: &[Unit]) -> Vec<LicenseRow> {
 }
 
 fn made(unit: &Unit, license: &UnitLicense) -> LicenseRow {
-    let (state, reason) = match license.stored {
-        _ if license.is_active() => ("active", None),
-        Stored::Active => ("active", None),
-        Stored::Suspended { reason, .. } => ("suspended", Some(suspend_word(reason))),
+    let (state, mut reason) = match license.stored {
+        Stored::Suspended { reason, .. } if !license.is_active() => ("suspended", Some(suspend_word(reason))),
+        Stored::Active | Stored::Suspended { .. } => ("active", None),
         Stored::Revoked { reason } => ("revoked", Some(revoke_word(reason))),
     };
-    let is_over = license.is_revoked() && unit.paid_until == PaidUntil::None;
-    let date = |date: Option<Timestamp>| date.filter(|_| !is_over);
+    let was_replaced = license.stored == Stored::Revoked { reason: RevokeReason::Replaced };
+    // Without any period there are no facts to show: a guess was taken back, and its license stays as it is.
+    let stands_as_it_should = state == unit.standing.as_str() && unit.has_periods && !was_replaced;
+    let terms = if stands_as_it_should && unit.standing != Standing::Active {
+        reason = stopped_word(unit);
+        let facts = Terms::of_facts(unit);
+        Terms { seats: facts.seats.or(Some(license.terms.seats)), ..facts }
+    } else {
+        Terms::confirmed(unit, license)
+    };
     LicenseRow {
         id: license.license,
         item: unit.item.clone(),
@@ -72,35 +116,34 @@ fn made(unit: &Unit, license: &UnitLicense) -> LicenseRow {
         origin: license.origin.clone(),
         provider: Some((license.provider.to_string(), license.provider_id.clone(), license.product.clone())),
         key: license.key.clone(),
-        paid_until: date(license.terms.paid_until),
-        expires_at: date(license.terms.expires_at),
-        perpetual: !license.is_revoked() && license.terms.expires_at.is_none(),
-        terms: Some(license.terms.clone()),
+        terms,
         issued_at: Some(license.issued_at),
     }
 }
 
 fn never_made(rows: &PurchaseRows<'_>, unit: &Unit) -> LicenseRow {
-    let reason = match unit.standing {
-        Standing::Active | Standing::Suspended => None,
-        Standing::Revoked if unit.facts.revoked_by_person => Some(RevokeReason::Operator),
-        Standing::Revoked => Some(RevokeReason::MoneyGone),
-    };
     LicenseRow {
         id: rows.id.unit(&unit.item, unit.number).license(1),
         item: unit.item.clone(),
         number: unit.number,
         generation: 1,
         state: unit.standing.as_str(),
-        reason: reason.map(revoke_word),
+        reason: stopped_word(unit),
         origin: "none".to_owned(),
         provider: None,
         key: None,
-        terms: None,
-        paid_until: None,
-        expires_at: None,
-        perpetual: false,
+        terms: Terms::of_facts(unit),
         issued_at: None,
+    }
+}
+
+/// Why a unit's license should not work.
+fn stopped_word(unit: &Unit) -> Option<&'static str> {
+    match unit.standing {
+        Standing::Active => None,
+        Standing::Suspended => unit.suspended_by.map(suspend_word),
+        Standing::Revoked if unit.facts.revoked_by_person => Some(revoke_word(RevokeReason::Operator)),
+        Standing::Revoked => Some(revoke_word(RevokeReason::MoneyGone)),
     }
 }
 

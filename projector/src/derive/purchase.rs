@@ -73,7 +73,7 @@ impl<'a> PurchaseRows<'a> {
         })
     }
 
-    /// Its sessions that were seen, the oldest first.
+    /// Its sessions that were seen: those that settled first, by when they did.
     pub fn sessions(&self) -> Vec<(&'a Object, &'a SessionFacts)> {
         let mut sessions: Vec<_> = self
             .objects
@@ -83,7 +83,7 @@ impl<'a> PurchaseRows<'a> {
                 _ => None,
             })
             .collect();
-        sessions.sort_by_key(|(object, facts)| (facts.first_seen, &object.node.id));
+        sessions.sort_by_key(|(object, facts)| (facts.settled_at.is_none(), facts.settled_at, &object.node.id));
         sessions
     }
 

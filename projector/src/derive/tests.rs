@@ -1,9 +1,9 @@
 //! One test for every rule of docs/deciding.md §3–§6: given what was seen, when derived, then what is owed.
 
 use keyledger_schemas::event::{
-    Action, Event, LicenseAdopted, LicenseExtended, LicenseNotDone, LicenseRequested, LicenseRevoked,
-    LicenseSurplusFound, LicenseSuspended, LicenseTerms, NotDone, ObligationWaived, RetryRequested, RevokeReason,
-    RevokeRequested, SuspendReason,
+    Action, Event, LicenseAdopted, LicenseExtended, LicenseNotDone, LicenseRevoked, LicenseSurplusFound,
+    LicenseSuspended, LicenseTerms, NotDone, ObligationWaived, RetryRequested, RevokeReason, RevokeRequested,
+    SuspendReason,
 };
 use keyledger_schemas::settings::{LeftPolicy, MoneyGone, StopOrKeep, TrialPolicy};
 use keyledger_schemas::stripe::fact::{InvoiceSeen, LineKind, SessionSeen};
@@ -154,10 +154,13 @@ mod periods {
     }
 
     #[test]
-    fn a_session_that_made_an_invoice_sells_with_the_invoices_lines() {
+    fn a_settled_session_sells_before_its_invoice_is_seen_and_then_with_the_invoices_lines() {
         let sight = SessionSeen { invoice: Some("in_1".into()), ..session("cs_1", 0, SessionMode::Payment, "paid") };
         let given = Given::one_off("in_1").session(&sight);
-        assert_eq!(given.cases(), ["no_key waiting_for_link 4900"]);
+        assert_eq!(given.units(), ["0/1 ever charged active"]);
+        assert_eq!(given.cases(), ["no_key issuing 4900"]);
+        let unmapped = Given::one_off("in_1").session(&sight).catalog(json!([]));
+        assert_eq!(unmapped.cases(), ["no_key lines_unknown 4900"]);
         let mut sold = line(0, 0);
         sold.kind = LineKind::InvoiceItem;
         let invoice = InvoiceSeen { subscription: None, ..paid("in_1", 0, vec![sold.clone(), sold]) };
@@ -199,6 +202,60 @@ mod periods {
         assert_eq!((given.units(), given.cases()), (none(), none()));
         let given = given.catalog(json!([{ "product": "pro", "seats": 3 }]));
         assert_eq!(given.units(), ["si_1/1 31 charged active"]);
+    }
+
+    #[test]
+    fn what_was_ever_metered_is_metered_unless_its_status_was_unknown() {
+        let shown = |on, status: SubscriptionStatus, metered| {
+            let mut sight = snapshot(on, status, 0, 31);
+            sight.items[0].metered = metered;
+            sight
+        };
+        let given = one_month().snapshot(&shown(0, "zapped".to_owned().into(), true));
+        let given = given.snapshot(&shown(2, SubscriptionStatus::Active, false));
+        assert_eq!(given.units(), ["si_1/1 31 charged active"]);
+        assert_eq!(given.snapshot(&shown(1, SubscriptionStatus::Active, true)).units(), none());
+        let mut measured = line(0, 31);
+        measured.metered = true;
+        assert_eq!(Given::subscription().invoice(&paid("in_1", 0, vec![measured])).units(), none());
+    }
+
+    #[test]
+    fn the_session_that_settled_first_says_what_was_sold() {
+        let sight = |id: &str, on, status: &str, product: &str| {
+            let mut sight = session(id, on, SessionMode::Payment, status);
+            sight.metadata.insert("skm_product_id".to_owned(), product.to_owned());
+            sight
+        };
+        let given = Given::one_off("cs_1").setting(|settings| {
+            settings.providers.insert("cryptolens".into());
+        });
+        let given = given.session(&sight("cs_1", 0, "unpaid", "1")).session(&sight("cs_2", 2, "paid", "2"));
+        assert_eq!(given.derive().units[0].mapping.as_ref().unwrap().product, "2");
+        let given = given.session(&sight("cs_3", 1, "paid", "3"));
+        assert_eq!(given.derive().units[0].mapping.as_ref().unwrap().product, "3");
+    }
+
+    #[test]
+    fn a_guess_that_the_invoice_takes_back_leaves_its_license_listed_and_nothing_open() {
+        let sight =
+            SessionSeen { invoice: Some("in_1".into()), ..session("cs_1", 0, SessionMode::Subscription, "paid") };
+        let given = Given::subscription().session(&sight).snapshot(&snapshot(0, SubscriptionStatus::Active, 0, 31));
+        assert_eq!(given.units(), ["si_1/1 31 charged active"]);
+        let given = given.issued("si_1", 1, Some(day(31)));
+        let mut other = line(0, 31);
+        other.item = Some("si_2".into());
+        other.price = Some(price("price_2"));
+        let given = given.invoice(&paid("in_1", 0, vec![other]));
+        let derived = given.derive();
+        let guessed = derived.units.iter().find(|unit| unit.item == "si_1").unwrap();
+        assert!(!guessed.has_periods, "{guessed:?}");
+        assert_eq!(given.cases(), ["no_key issuing 4900"]);
+        assert_eq!(derived.cases[0].unit, Some(("si_2".to_owned(), 1)));
+        assert_eq!(given.listed(), ["si_1/1 active - 31 31 1 seats"]);
+        let given = given.suspended("si_1", 1, SuspendReason::Paused);
+        assert_eq!(given.listed(), ["si_1/1 suspended paused 31 31 1 seats"]);
+        assert_eq!(given.cases(), ["no_key issuing 4900"]);
     }
 
     #[test]
@@ -433,25 +490,46 @@ mod units {
 
     #[test]
     fn a_license_keeps_its_mapping_until_the_price_changes() {
-        let given = one_month().issued("si_1", 1, Some(day(31)));
-        let mapping = given.derive().units[0].mapping.clone().unwrap();
-        let request = Event::LicenseRequested(LicenseRequested {
-            unit: given.unit_id("si_1", 1),
-            generation: 1,
-            license: given.license_id("si_1", 1),
-            attempt: 1,
-            action: Action::Create,
-            terms: LicenseTerms { paid_until: None, expires_at: None, seats: 1, features: [].into() },
-            mapping,
-            wait_until: day(0),
-        });
-        let given = given.own("si_1", 1, &request).catalog(json!([{ "product": "basic" }]));
+        let given = one_month().requested("si_1", 1, Action::Create).issued("si_1", 1, Some(day(31)));
+        let given = given.catalog(json!([{ "product": "basic" }]));
         assert_eq!(given.derive().units[0].mapping.as_ref().unwrap().product, "pro");
         let mut moved = snapshot(1, SubscriptionStatus::Active, 0, 31);
         moved.items[0].price = Some(price("price_2"));
         let given = given.snapshot(&moved);
         assert_eq!(given.derive().units[0].mapping.as_ref().unwrap().product, "basic");
         assert_eq!(given.mapped_price("si_1").unwrap().as_str(), "price_2");
+    }
+
+    #[test]
+    fn a_request_that_came_to_nothing_leaves_the_mapping_of_the_license() {
+        let given = one_month().requested("si_1", 1, Action::Create).issued("si_1", 1, Some(day(31)));
+        let mut moved = snapshot(1, SubscriptionStatus::Active, 0, 31);
+        moved.items[0].price = Some(price("price_2"));
+        let given =
+            given.snapshot(&moved).catalog(json!([{ "product": "basic" }])).requested("si_1", 1, Action::SetTerms);
+        let refused = Event::LicenseNotDone(LicenseNotDone {
+            unit: given.unit_id("si_1", 1),
+            license: given.license_id("si_1", 1),
+            attempt: 1,
+            action: Action::SetTerms,
+            answer: NotDone::Refused,
+            reason: "no such product".to_owned(),
+            next_attempt_at: None,
+            nothing_found: false,
+            unconfigured: false,
+        });
+        let given = given.own("si_1", 1, &refused);
+        let back = given.snapshot(&snapshot(2, SubscriptionStatus::Active, 0, 31));
+        assert_eq!(back.derive().units[0].mapping.as_ref().unwrap().product, "pro");
+    }
+
+    #[test]
+    fn beside_a_licensed_unit_one_without_a_license_follows_the_catalog() {
+        let given = licenses_by_quantity(one_month().snapshot(&of(2, 1))).requested("si_1", 1, Action::Create);
+        let given = given.issued("si_1", 1, Some(day(31))).catalog(json!([{ "product": "basic" }]));
+        let products: Vec<String> =
+            given.derive().units.iter().map(|unit| unit.mapping.clone().unwrap().product).collect();
+        assert_eq!(products, ["pro", "basic"]);
     }
 
     #[test]
@@ -700,5 +778,110 @@ mod left_by_other_systems {
             reason: "named by metadata".to_owned(),
         });
         assert_eq!(given.own("si_1", 1, &found).cases(), ["surplus_key - -"]);
+    }
+}
+
+/// What is listed of a license that does not work is what the facts give, whether or not it was made first.
+mod listed {
+    use super::*;
+
+    /// Two seats, made when only one was paid for, for less time.
+    fn made() -> Given {
+        two_seats().issued("si_1", 1, Some(day(10)))
+    }
+
+    fn two_seats() -> Given {
+        let mut sight = snapshot(0, SubscriptionStatus::Active, 0, 31);
+        sight.items[0].quantity = Some(2);
+        one_month().snapshot(&sight).catalog(json!([{ "product": "pro", "seats": "quantity", "grace": "P3D" }]))
+    }
+
+    #[test]
+    fn revoked_for_want_of_money_shows_seats_and_no_dates() {
+        let gone = |given: Given| given.charge("in_1", 4900);
+        let expected = ["si_1/1 revoked money_gone - - 2 seats"];
+        assert_eq!(gone(two_seats()).listed(), expected);
+        assert_eq!(gone(made()).revoked("si_1", 1, RevokeReason::MoneyGone).listed(), expected);
+        assert_eq!(gone(made()).listed(), ["si_1/1 active - 10 10 1 seats"], "until the engine has confirmed it");
+    }
+
+    #[test]
+    fn revoked_by_a_person_shows_seats_and_no_dates() {
+        let unit = made().unit_id("si_1", 1);
+        let revoke = Event::RevokeRequested(RevokeRequested { unit, reason: "fraud".to_owned() });
+        let expected = ["si_1/1 revoked operator - - 2 seats"];
+        assert_eq!(two_seats().own("si_1", 1, &revoke).listed(), expected);
+        let made = made().own("si_1", 1, &revoke).revoked("si_1", 1, RevokeReason::Operator);
+        assert_eq!(made.listed(), expected);
+    }
+
+    #[test]
+    fn suspended_shows_what_is_paid() {
+        let disputed = |given: Given| given.charge("in_1", 0).dispute("dp_1", "in_1", "needs_response");
+        let expected = ["si_1/1 suspended disputed 31 34 2 seats"];
+        assert_eq!(disputed(two_seats()).listed(), expected);
+        // Whatever it was first suspended by.
+        assert_eq!(disputed(made()).suspended("si_1", 1, SuspendReason::Paused).listed(), expected);
+    }
+
+    #[test]
+    fn a_unit_that_is_bought_no_more_shows_what_the_others_show() {
+        let many = |given: Given, quantity: i64| {
+            let mut sight = snapshot(3 - quantity, SubscriptionStatus::Active, 0, 31);
+            sight.items[0].quantity = Some(quantity.unsigned_abs());
+            given.snapshot(&sight).catalog(json!([{ "product": "pro", "units": "quantity", "grace": "P3D" }]))
+        };
+        let never = many(many(one_month(), 2), 1);
+        let expected = "si_1/2 suspended quantity_reduced 31 34 1 seats";
+        assert_eq!(never.listed(), [expected]);
+        let made = many(many(one_month(), 2).issued("si_1", 2, Some(day(10))), 1);
+        assert_eq!(made.suspended("si_1", 2, SuspendReason::QuantityReduced).listed(), [expected]);
+    }
+
+    #[test]
+    fn suspended_for_ever_stays_for_ever() {
+        let sold = Given::one_off("cs_1").session(&session("cs_1", 0, SessionMode::Payment, "paid"));
+        let disputed = |given: Given| given.charge("cs_1", 0).dispute("dp_1", "cs_1", "needs_response");
+        let expected = ["0/1 suspended disputed - - 1 seats for ever"];
+        assert_eq!(
+            disputed(Given::one_off("cs_1").session(&session("cs_1", 0, SessionMode::Payment, "paid"))).listed(),
+            expected
+        );
+        let made = disputed(sold.issued("0", 1, None)).suspended("0", 1, SuspendReason::Disputed);
+        assert_eq!(made.listed(), expected);
+    }
+
+    #[test]
+    fn the_end_of_a_subscription_is_that_of_what_it_paid_for() {
+        let paused = |change: fn(&mut keyledger_schemas::stripe::fact::SubscriptionSeen)| {
+            let mut sight = snapshot(20, SubscriptionStatus::Paused, 0, 31);
+            change(&mut sight);
+            one_month().snapshot(&sight).listed().remove(0)
+        };
+        assert_eq!(paused(|_| ()), "si_1/1 suspended paused 31 34 1 seats");
+        assert_eq!(paused(|sight| sight.cancel_at_period_end = true), "si_1/1 suspended paused 31 31 1 seats");
+        assert_eq!(paused(|sight| sight.cancel_at = Some(day(31))), "si_1/1 suspended paused 31 31 1 seats");
+        assert_eq!(paused(|sight| sight.cancel_at = Some(day(40))), "si_1/1 suspended paused 31 34 1 seats");
+        let ended = |on| {
+            let mut sight = snapshot(on, SubscriptionStatus::Canceled, 0, 31);
+            sight.ended_at = Some(day(on));
+            sight.items[0].quantity = Some(0);
+            one_month().snapshot(&sight).listed().remove(0)
+        };
+        assert_eq!(ended(20), "si_1/1 suspended quantity_reduced 31 20 1 seats");
+        assert_eq!(ended(40), "si_1/1 suspended quantity_reduced 31 34 1 seats");
+    }
+
+    #[test]
+    fn a_revoked_license_whose_money_came_back_may_be_suspended() {
+        let given = two_seats().requested("si_1", 1, Action::Create).issued("si_1", 1, Some(day(31)));
+        let lost = given.charge("in_1", 0).dispute("dp_1", "in_1", "lost").revoked("si_1", 1, RevokeReason::MoneyGone);
+        let won = lost.dispute("dp_1", "in_1", "won").dispute("dp_2", "in_1", "needs_response");
+        assert_eq!(won.listed(), ["si_1/1 revoked money_gone 31 31 1 seats"]);
+        let given = won.suspended("si_1", 1, SuspendReason::Disputed);
+        assert_eq!(given.listed(), ["si_1/1 suspended disputed 31 34 2 seats"]);
+        assert_eq!(given.cases(), ["disputed - 4900"]);
+        let settled = given.dispute("dp_2", "in_1", "won");
+        assert_eq!(settled.cases(), ["not_extended issuing 4900"]);
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use keyledger_schemas::event::SuspendReason;
 use keyledger_schemas::ids::PriceId;
 use keyledger_schemas::mapping::{self, Mapping, MappingError};
 use keyledger_schemas::money::Money;
-use keyledger_schemas::settings::{Count, DecidingSettings, Policy, StopOrKeep, Term};
+use keyledger_schemas::settings::{CancelPolicy, Count, DecidingSettings, EndedPolicy, Policy, StopOrKeep, Term};
 use keyledger_schemas::stripe::fact::Metadata;
 use keyledger_schemas::stripe::status::SubscriptionStatus;
 
@@ -79,6 +80,12 @@ pub struct Unit {
     pub is_owed_by_number: bool,
     /// What its license should be.
     pub standing: Standing,
+    /// Why, where it is suspended.
+    pub suspended_by: Option<SuspendReason>,
+    /// E: when its license should stop working; `None` for never, and where nothing counts.
+    pub expires_at: Option<Timestamp>,
+    /// Seats of its license, where something says what the sale means.
+    pub seats: Option<u32>,
     /// What the sale means, where something says.
     pub mapping: Option<Mapping>,
     /// Why the sale's metadata cannot be used.
@@ -159,7 +166,8 @@ fn of_one_item(
         Err(error) => (None, Some(error)),
     };
     let adopted = || of_item.clone().find_map(|(_, facts)| adopted_mapping(facts, settings));
-    let shared = kept.cloned().or(anew).or_else(adopted);
+    // How many units there are is counted by one mapping for all of them.
+    let shared = kept.cloned().or_else(|| anew.clone()).or_else(adopted);
     let licensed = of_item.clone().filter(|(_, facts)| !facts.licenses.is_empty());
     let licensed = licensed.map(|((_, number), _)| *number).max().unwrap_or(0);
     // Quantity 0 still shows the units there were, as ones that are not owed.
@@ -171,17 +179,22 @@ fn of_one_item(
     let mut units = Vec::new();
     for number in 1..=shown.max(licensed) {
         let facts = own(number).cloned().unwrap_or_default();
-        let mapping = kept_mapping(&facts, item).cloned().or_else(|| shared.clone());
+        let mapping = kept_mapping(&facts, item).cloned().or_else(|| anew.clone());
+        let mapping = mapping.or_else(|| adopted_mapping(&facts, settings));
         let sold: &[&Period] = if sells(item, mapping.as_ref()) { periods } else { &[] };
         let paid = Paid::of(sold, mapping.as_ref().map(|mapping| &mapping.term));
         let owed = match &mapping {
             Some(mapping) => number <= mapping.units_for(item.quantity),
             None => number == 1 && item.quantity > 0,
         };
+        let suspended_by = suspended_by(rows, &settings.policy, sales, owed);
         units.push(Unit {
             item: item.name.clone(),
             number,
-            standing: standing(rows, &settings.policy, sales, &facts, paid.until, owed),
+            standing: standing(&facts, paid.until, suspended_by),
+            suspended_by,
+            expires_at: expires_at(rows, &settings.policy, mapping.as_ref(), paid.until),
+            seats: mapping.as_ref().map(|mapping| mapping.seats_for(item.quantity)),
             paid_until: paid.until,
             charged: paid.charged,
             is_owed_by_number: owed,
@@ -198,10 +211,11 @@ fn of_one_item(
     units
 }
 
-/// The mapping that a unit with a license keeps: the recorded one, as long as the price is the one it was found for or
-/// none is known. A unit without a license keeps nothing: a mended catalog heals it.
+/// The mapping that a unit with a license keeps: the one recorded with its latest, as long as the price is the one it
+/// was found for or none is known. A unit without a license keeps nothing: a mended catalog heals it.
 fn kept_mapping<'f>(facts: &'f UnitFacts, item: &Item) -> Option<&'f Mapping> {
-    let recorded = facts.mapping.as_ref().filter(|_| !facts.licenses.is_empty())?;
+    let (_, latest) = facts.licenses.last_key_value()?;
+    let recorded = latest.mapping.as_ref()?;
     (item.price.is_none() || recorded.price == item.price).then_some(recorded)
 }
 
@@ -285,31 +299,29 @@ fn end(period: &Period, term: Option<&Term>) -> PaidUntil {
     PaidUntil::of_terms(end)
 }
 
-fn standing(
-    rows: &PurchaseRows<'_>,
-    policy: &Policy,
-    sales: &Sales<'_>,
-    facts: &UnitFacts,
-    paid_until: PaidUntil,
-    owed: bool,
-) -> Standing {
+fn standing(facts: &UnitFacts, paid_until: PaidUntil, suspended_by: Option<SuspendReason>) -> Standing {
     if facts.revoked_by_person || paid_until == PaidUntil::None {
         return Standing::Revoked;
     }
-    let disputed = sales.disputed && policy.dispute_open == StopOrKeep::Suspend;
-    if disputed || is_stopped(rows, policy, sales) || !owed { Standing::Suspended } else { Standing::Active }
+    if suspended_by.is_some() { Standing::Suspended } else { Standing::Active }
+}
+
+/// Why a unit's license should stand still, if it should.
+fn suspended_by(rows: &PurchaseRows<'_>, policy: &Policy, sales: &Sales<'_>, owed: bool) -> Option<SuspendReason> {
+    if sales.disputed && policy.dispute_open == StopOrKeep::Suspend {
+        return Some(SuspendReason::Disputed);
+    }
+    stopped_by_status(rows, policy, sales).or((!owed).then_some(SuspendReason::QuantityReduced))
 }
 
 /// Whether the subscription's status stops its licenses.
-fn is_stopped(rows: &PurchaseRows<'_>, policy: &Policy, sales: &Sales<'_>) -> bool {
-    let Some(current) = rows.subscription().and_then(|subscription| subscription.register.current()) else {
-        return false;
-    };
+fn stopped_by_status(rows: &PurchaseRows<'_>, policy: &Policy, sales: &Sales<'_>) -> Option<SuspendReason> {
+    let current = rows.subscription()?.register.current()?;
     match current.status {
-        SubscriptionStatus::Paused => policy.paused == StopOrKeep::Suspend,
+        SubscriptionStatus::Paused => (policy.paused == StopOrKeep::Suspend).then_some(SuspendReason::Paused),
         SubscriptionStatus::Unpaid => {
             let paid_since = sales.last_paid_at.is_some_and(|paid_at| paid_at > current.seen.at);
-            policy.unpaid == StopOrKeep::Suspend && !paid_since
+            (policy.unpaid == StopOrKeep::Suspend && !paid_since).then_some(SuspendReason::Unpaid)
         }
         SubscriptionStatus::Incomplete
         | SubscriptionStatus::IncompleteExpired
@@ -317,6 +329,29 @@ fn is_stopped(rows: &PurchaseRows<'_>, policy: &Policy, sales: &Sales<'_>) -> bo
         | SubscriptionStatus::Active
         | SubscriptionStatus::PastDue
         | SubscriptionStatus::Canceled
-        | SubscriptionStatus::Unknown(_) => false,
+        | SubscriptionStatus::Unknown(_) => None,
     }
+}
+
+/// E. What is paid for ever does not expire, whatever becomes of the subscription.
+fn expires_at(
+    rows: &PurchaseRows<'_>,
+    policy: &Policy,
+    mapping: Option<&Mapping>,
+    paid_until: PaidUntil,
+) -> Option<Timestamp> {
+    let paid_until = paid_until.date()?;
+    let with_grace = mapping.map_or(policy.grace, |mapping| mapping.grace).after(paid_until);
+    let Some(current) = rows.subscription().and_then(|subscription| subscription.register.current()) else {
+        return Some(with_grace);
+    };
+    let ends = match current.ended() {
+        Some(ended) if policy.ended == EndedPolicy::EndedAt => with_grace.min(ended),
+        Some(_) => with_grace,
+        None => {
+            let cancels = current.cancel_at_period_end || current.cancel_at.is_some_and(|at| at <= paid_until);
+            if cancels && policy.cancel_scheduled == CancelPolicy::PaidUntil { paid_until } else { with_grace }
+        }
+    };
+    Some(ends)
 }

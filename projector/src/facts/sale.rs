@@ -31,7 +31,7 @@ pub struct ItemPeriod {
 pub struct ItemSeen {
     /// Every price it ever had.
     pub prices: BTreeSet<PriceId>,
-    /// Whether any snapshot said that its usage is measured.
+    /// Whether any snapshot with a known status said that its usage is measured.
     pub metered: bool,
     /// The greatest quantity in a snapshot with a known status that was not incomplete; absent means 1.
     pub greatest_quantity: u64,
@@ -59,7 +59,7 @@ impl SubscriptionFacts {
             let id = item.id.as_str().to_owned();
             let seen = self.items.entry(id.clone()).or_default();
             seen.prices.extend(item.price.as_ref().map(|price| price.id.clone()));
-            seen.metered |= item.metered;
+            seen.metered |= item.metered && !snapshot.status.is_unknown();
             if is_in_force(&snapshot.status) {
                 seen.greatest_quantity = seen.greatest_quantity.max(item.quantity.unwrap_or(1));
             }
@@ -223,7 +223,7 @@ pub struct SessionFacts {
     pub payment_status: Option<PaymentStatus>,
     /// The least `created` of an event that showed it settled.
     pub settled_at: Option<Timestamp>,
-    /// The least `created` of an event that showed it at all: sessions are ordered by it.
+    /// The least `created` of an event that showed it at all.
     pub first_seen: Option<Timestamp>,
     /// What it came to, in minor units: the greatest seen.
     pub total_minor: i64,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use keyledger_schemas::event::{
-    Event, LicenseAdopted, LicenseIssued, LicenseTerms, NotDone, RevokeReason, SealedKey, SuspendReason,
+    Action, Event, LicenseAdopted, LicenseIssued, LicenseTerms, NotDone, RevokeReason, SealedKey, SuspendReason,
 };
 use keyledger_schemas::ids::{LicenseId, ProviderName, UnitId};
 use keyledger_schemas::mapping::Mapping;
@@ -49,6 +49,8 @@ pub struct UnitLicense {
     pub terms: LicenseTerms,
     /// Its state.
     pub stored: Stored,
+    /// What the sale meant when it was made, adopted or last changed as a whole.
+    pub mapping: Option<Mapping>,
     /// `made`, `found` or `adopted`.
     pub origin: String,
     /// When.
@@ -102,8 +104,8 @@ pub struct Waiver {
 pub struct UnitFacts {
     /// Its licenses, by generation.
     pub licenses: BTreeMap<u32, UnitLicense>,
-    /// The mapping last recorded by a request or an adoption.
-    pub mapping: Option<Mapping>,
+    /// The request that no outcome answered yet: what it asks for, and what the sale means to it.
+    pub asked: Option<(Action, Mapping)>,
     /// The last attempt.
     pub attempts: u32,
     /// The last answer since the last request or retry, unless it was *done*.
@@ -126,11 +128,12 @@ impl UnitFacts {
     pub fn observe(&mut self, event: &Event, actor: Option<&str>, at: Timestamp) {
         match event {
             Event::LicenseRequested(request) => {
-                self.mapping = Some(request.mapping.clone());
+                self.asked = Some((request.action, request.mapping.clone()));
                 self.attempts = self.attempts.max(request.attempt);
                 self.answer = None;
             }
             Event::LicenseNotDone(not_done) => {
+                self.asked = None;
                 self.attempts = self.attempts.max(not_done.attempt);
                 self.answer = Some(Answer {
                     answer: not_done.answer,
@@ -147,10 +150,10 @@ impl UnitFacts {
             Event::LicenseSeatsChanged(changed) => {
                 self.change(changed.license, |license| license.terms.seats = changed.seats);
             }
-            Event::LicenseFeaturesChanged(changed) => {
-                self.mapping = Some(changed.mapping.clone());
-                self.change(changed.license, |license| license.terms.features.clone_from(&changed.features));
-            }
+            Event::LicenseFeaturesChanged(changed) => self.change(changed.license, |license| {
+                license.terms.features.clone_from(&changed.features);
+                license.mapping = Some(changed.mapping.clone());
+            }),
             Event::LicenseSuspended(suspended) => self.change(suspended.license, |license| {
                 license.stored = Stored::Suspended { reason: suspended.reason, expires_at: license.terms.expires_at };
             }),
@@ -188,6 +191,7 @@ impl UnitFacts {
 
     fn issued(&mut self, issued: &LicenseIssued, at: Timestamp) {
         self.answer = None;
+        let mapping = self.asked.take().map(|(_, mapping)| mapping);
         let origin = if issued.found { "found" } else { "made" };
         self.licenses.insert(
             issued.generation,
@@ -200,6 +204,7 @@ impl UnitFacts {
                 key: issued.key.clone(),
                 terms: issued.terms.clone(),
                 stored: Stored::Active,
+                mapping,
                 origin: origin.to_owned(),
                 issued_at: at,
             },
@@ -208,7 +213,7 @@ impl UnitFacts {
 
     fn adopted(&mut self, adopted: &LicenseAdopted, at: Timestamp) {
         self.answer = None;
-        self.mapping = adopted.mapping.clone().or_else(|| self.mapping.take());
+        self.asked = None;
         self.licenses.insert(
             adopted.generation,
             UnitLicense {
@@ -220,15 +225,21 @@ impl UnitFacts {
                 key: None,
                 terms: adopted.terms.clone(),
                 stored: Stored::Active,
+                mapping: adopted.mapping.clone(),
                 origin: "adopted".to_owned(),
                 issued_at: at,
             },
         );
     }
 
+    /// Takes an outcome: the license is changed, and what was asked is done.
     fn change(&mut self, id: LicenseId, change: impl FnOnce(&mut UnitLicense)) {
         self.answer = None;
+        let asked = self.asked.take();
         if let Some(license) = self.licenses.values_mut().find(|license| license.license == id) {
+            if let Some((Action::SetTerms, mapping)) = asked {
+                license.mapping = Some(mapping);
+            }
             change(license);
         }
     }

@@ -113,7 +113,7 @@ async fn put_license(
     };
     let key = license.key.as_ref();
     let name = format!("{}/{}/{}/{:010}/{:010}", of.key, of.purchase, license.item, license.number, license.generation);
-    let features = license.terms.as_ref().map(|terms| terms.features.clone()).unwrap_or_default();
+    let terms = &license.terms;
     sqlx::query(PUT_LICENSE)
         .bind(license.id.to_string())
         .bind(of.key)
@@ -134,11 +134,11 @@ async fn put_license(
         .bind(key.map(|key| key.key_id.as_str()))
         .bind(key.map(|key| key.hash.to_ascii_lowercase()))
         .bind(key.map(|key| key.last4.to_uppercase()))
-        .bind(license.terms.as_ref().map(|terms| i64::from(terms.seats)))
-        .bind(sql::json(&features))
-        .bind(license.paid_until.map(sql::time))
-        .bind(license.expires_at.map(sql::time))
-        .bind(i64::from(license.perpetual))
+        .bind(terms.seats.map(i64::from))
+        .bind(sql::json(&terms.features))
+        .bind(terms.paid_until.map(sql::time))
+        .bind(terms.expires_at.map(sql::time))
+        .bind(i64::from(terms.perpetual))
         .bind(license.issued_at.map(sql::time))
         .bind(sql::sort_key(of.first_position, &name))
         .execute(db)

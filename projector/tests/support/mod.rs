@@ -14,11 +14,14 @@ use keyledger_eventlog::memory::MemoryLog;
 use keyledger_eventlog::tail::SqlTail;
 use keyledger_projector::Projector;
 use keyledger_projector::read::{
-    AsOf, License, LicenseFilter, OpenObligation, PageRequest, SubscriptionFilter, Views, Within,
+    AsOf, License, LicenseFilter, LicenseState, OpenObligation, PageRequest, SubscriptionFilter, Views, Within,
 };
 use keyledger_schemas::clock::ManualClock;
 use keyledger_schemas::envelope::{IdReuse, NewEvent, PARTITIONS};
-use keyledger_schemas::event::{Event, LicenseIssued, LicenseTerms, SealedKey, SettingsChanged};
+use keyledger_schemas::event::{
+    Event, LicenseIssued, LicenseRevoked, LicenseSuspended, LicenseTerms, RevokeReason, SealedKey, SettingsChanged,
+    SuspendReason,
+};
 use keyledger_schemas::ids::{Mode, PurchaseId, Scope, SourceName};
 use keyledger_schemas::settings::DecidingSettings;
 
@@ -221,7 +224,7 @@ impl Shuffle {
 pub async fn outcome(views: &Views) -> Vec<String> {
     let mut outcome = open(views).await;
     for license in licenses(views, late().at).await {
-        outcome.push(format!("license {} {:?} {:?}", license.unit, license.state, license.reason));
+        outcome.push(shown(&license));
     }
     let all = PageRequest { limit: 200, after: None };
     let page = views.subscriptions(&Within::default(), &SubscriptionFilter::default(), &all).await.unwrap();
@@ -262,4 +265,35 @@ pub async fn issue_all(world: &World, views: &Views) {
         issued.push(own(&license.to_string(), &event, at("2026-11-01T00:00:00Z")));
     }
     world.append(issued).await;
+}
+
+/// Every license stopped that should not work, as an issuer would do it.
+pub async fn stop_all(world: &World, views: &Views) {
+    let mut stopped = Vec::new();
+    for license in licenses(views, at("2026-01-01T00:00:00Z")).await.into_iter().filter(|row| row.provider.is_some()) {
+        let obligations = views.obligations(&license.purchase).await.unwrap();
+        let Some(owed) = obligations.into_iter().find(|owed| owed.unit == license.unit) else { continue };
+        let (unit, license) = (license.unit, license.id);
+        let event = match owed.standing.as_str() {
+            "revoked" => Event::LicenseRevoked(LicenseRevoked { unit, license, reason: RevokeReason::MoneyGone }),
+            "suspended" => Event::LicenseSuspended(LicenseSuspended { unit, license, reason: SuspendReason::Paused }),
+            _ => continue,
+        };
+        stopped.push(own(&format!("stop-{license}"), &event, at("2026-11-02T00:00:00Z")));
+    }
+    world.append(stopped).await;
+}
+
+/// What is listed of licenses that were stopped.
+pub async fn stopped(views: &Views) -> Vec<String> {
+    let listed = licenses(views, late().at).await.into_iter();
+    let stopped = listed.filter(|row| matches!(row.state, LicenseState::Revoked | LicenseState::Suspended));
+    let mut stopped: Vec<String> = stopped.map(|row| shown(&row)).collect();
+    stopped.sort();
+    stopped
+}
+
+fn shown(license: &License) -> String {
+    let License { unit, state, reason, seats, features, paid_until, expires_at, perpetual, .. } = license;
+    format!("license {unit} {state:?} {reason:?} {seats:?} {features:?} {paid_until:?} {expires_at:?} {perpetual}")
 }
