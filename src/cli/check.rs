@@ -10,26 +10,22 @@ use keyledger_engine::keys::DeploymentKeys;
 use keyledger_eventlog::checkpoint::Cursor;
 use keyledger_eventlog::log::EventLog;
 use keyledger_eventlog::verify;
-use keyledger_issuer::balance;
 use keyledger_projector::read::{Views, Within};
 use keyledger_schemas::clock::{Clock, SystemClock};
 use keyledger_schemas::envelope::Position;
-use keyledger_schemas::ids::Mode;
 use serde_json::json;
 
 use super::Context;
+use super::balance::{Balance, Books};
 use super::open;
 use crate::output::Exit;
 use crate::serve;
 
-/// How often the books are read again when events come in meanwhile.
+/// How often it looks again while events come in.
 const ATTEMPTS_MAX: u32 = 20;
 
-/// How long to wait before reading again.
+/// How long to wait before looking again.
 const PAUSE: Duration = Duration::from_millis(250);
-
-/// An obligation that is open: its kind, and the unit or purchase.
-type Open = (String, String);
 
 /// Compares, and lists each difference.
 ///
@@ -44,30 +40,22 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     let engines = serve::engines(&settings, keys)?;
     let log: Arc<dyn EventLog> = Arc::new(sqlite);
 
-    let mut found = chain(context, &*log).await?;
-    let mut books = Books::read(&log, &views, &engines).await?;
-    for _ in 0..ATTEMPTS_MAX {
-        // While it runs, either side may be a moment ahead; a true difference stays.
-        if books.differences().is_empty() {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-        books = Books::read(&log, &views, &engines).await?;
-    }
-    found.extend(books.differences());
+    let chain = chain(context, &*log).await?;
+    let behind = wait_until_read(&*log, &views).await?;
+    let books = Books { log: &log, engines: &engines, views: &views };
+    let (balance, at) = settled(&books).await?;
+    let found: Vec<String> = chain.into_iter().chain(behind).chain(balance.differences).collect();
 
+    let (head, open, licenses) = (at.head, balance.open, balance.licenses);
     if context.output.json {
-        context.output.value(&json!({"position": books.head, "open": books.views.len(), "differences": found}))?;
+        let found = json!({"position": head, "open": open, "licenses": licenses, "differences": found});
+        context.output.value(&found)?;
     } else {
         for difference in &found {
             context.output.line(difference)?;
         }
-        context.output.line(format!(
-            "at {}: {} open obligations, {} differences",
-            books.head,
-            books.views.len(),
-            found.len()
-        ))?;
+        let found = found.len();
+        context.output.line(format!("at {head}: {licenses} licenses, {open} open obligations, {found} differences"))?;
     }
     Ok(if found.is_empty() { Exit::Fine } else { Exit::Found })
 }
@@ -80,63 +68,75 @@ async fn chain(context: &Context, log: &dyn EventLog) -> anyhow::Result<Vec<Stri
     Ok(report.problem.iter().map(|problem| format!("chain: {problem}")).collect())
 }
 
-/// Both books at one moment.
-struct Books {
-    head: Position,
-    issuer_position: Position,
-    projector_position: Position,
-    parked: u64,
-    issuer: BTreeSet<Open>,
-    views: BTreeSet<Open>,
+/// Gives both parts a while to read what stands in the log now. Says who did not, and what could not be read.
+async fn wait_until_read(log: &dyn EventLog, views: &Views) -> anyhow::Result<Vec<String>> {
+    let target = log.head().await?.position;
+    let mut read = Read::now(log, views).await?;
+    for _ in 0..ATTEMPTS_MAX {
+        if read.behind(target).is_empty() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+        read = Read::now(log, views).await?;
+    }
+    Ok(read.behind(target).into_iter().chain(read.parked()).collect())
 }
 
-impl Books {
-    async fn read(log: &Arc<dyn EventLog>, views: &Views, engines: &keyledger_issuer::Engines) -> anyhow::Result<Self> {
-        let mut open = BTreeSet::new();
-        let mut parked = 0;
-        let mut projector_position = 0;
-        for mode in [Mode::Live, Mode::Test] {
-            let within = Within { mode, source: None };
-            let obligations = views.open_obligations(&within).await.context("reading the views")?;
-            open.extend(obligations.into_iter().map(|it| (it.kind, it.subject)));
-            let status = views.status(&within, SystemClock.now()).await.context("reading the views")?;
-            (projector_position, parked) = (status.position, status.parked);
+/// Compares again while events come in, because either side may be a moment ahead: what differs every time is a true
+/// difference, and so is what differs while all is read and nothing moves.
+async fn settled(books: &Books<'_>) -> anyhow::Result<(Balance, Read)> {
+    let mut differing: Option<BTreeSet<String>> = None;
+    let mut attempt = 0;
+    loop {
+        let before = Read::now(&**books.log, books.views).await?;
+        let mut balance = books.compare().await?;
+        let after = Read::now(&**books.log, books.views).await?;
+        attempt += 1;
+        if let Some(before) = &differing {
+            balance.differences.retain(|difference| before.contains(difference));
         }
-        let issuer = balance::open_obligations(log, engines).await.context("reading the issuer's books")?;
-        let issuer_position = Cursor::load(&**log, keyledger_issuer::NAME).await?.checkpoint().position;
+        let at_rest = before == after && after.behind(after.head).is_empty();
+        if at_rest || balance.differences.is_empty() || attempt >= ATTEMPTS_MAX {
+            return Ok((balance, after));
+        }
+        differing = Some(balance.differences);
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// How far each part has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Read {
+    issuer: Position,
+    projector: Position,
+    parked: u64,
+    head: Position,
+}
+
+impl Read {
+    async fn now(log: &dyn EventLog, views: &Views) -> anyhow::Result<Self> {
+        let status = views.status(&Within::default(), SystemClock.now()).await.context("reading the views")?;
+        let issuer = Cursor::load(log, keyledger_issuer::NAME).await?.checkpoint().position;
         // Read last: a part never seems to be ahead of it.
         let head = log.head().await?.position;
-        Ok(Self {
-            head,
-            issuer_position,
-            projector_position,
-            parked,
-            issuer: issuer.into_iter().map(|it| (it.kind.as_str().to_owned(), it.subject)).collect(),
-            views: open,
-        })
+        Ok(Self { issuer, projector: status.position, parked: status.parked, head })
     }
 
-    /// What does not agree, in sentences.
-    fn differences(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        for (name, position) in [("issuer", self.issuer_position), ("projector", self.projector_position)] {
-            if position < self.head {
-                found.push(format!(
-                    "{name}: {} events behind the log; is `keyledger up` running?",
-                    self.head - position
-                ));
-            }
-        }
-        if self.parked > 0 {
-            found.push(format!("projector: {} events are set aside, because they could not be read", self.parked));
-        }
-        for (kind, subject) in self.views.difference(&self.issuer) {
-            found.push(format!("{kind} {subject}: open in the views, not in the issuer's books"));
-        }
-        for (kind, subject) in self.issuer.difference(&self.views) {
-            found.push(format!("{kind} {subject}: open in the issuer's books, not in the views"));
-        }
-        found
+    /// Who has not read up to `target`.
+    fn behind(&self, target: Position) -> Vec<String> {
+        let parts = [("issuer", self.issuer), ("projector", self.projector)];
+        let behind = parts.into_iter().filter(|(_, position)| *position < target);
+        behind
+            .map(|(name, position)| {
+                let events = target - position;
+                format!("{name}: {events} events behind the log; is `keyledger up` running?")
+            })
+            .collect()
+    }
+
+    fn parked(&self) -> Option<String> {
+        let parked = self.parked;
+        (parked > 0).then(|| format!("projector: {parked} events are set aside, because they could not be read"))
     }
 }
 
@@ -144,29 +144,22 @@ impl Books {
 mod tests {
     use super::*;
 
-    fn books() -> Books {
-        let open = BTreeSet::from([("no_key".to_owned(), "default:-:live:sub_1/si_1/1".to_owned())]);
-        Books { head: 7, issuer_position: 7, projector_position: 7, parked: 0, issuer: open.clone(), views: open }
-    }
+    const READ: Read = Read { issuer: 7, projector: 7, parked: 0, head: 7 };
 
     #[test]
-    fn books_that_agree_have_no_differences() {
-        assert_eq!(books().differences(), Vec::<String>::new());
-    }
-
-    #[test]
-    fn each_side_that_knows_more_is_named() {
-        let mut more_in_views = books();
-        more_in_views.issuer.clear();
-        assert!(more_in_views.differences()[0].contains("open in the views"));
-        let mut more_at_issuer = books();
-        more_at_issuer.views.clear();
-        assert!(more_at_issuer.differences()[0].contains("open in the issuer's books"));
+    fn parts_that_have_read_everything_are_not_behind() {
+        assert_eq!(READ.behind(7), Vec::<String>::new());
+        assert_eq!(READ.parked(), None);
     }
 
     #[test]
     fn a_part_that_is_behind_is_a_difference() {
-        let behind = Books { projector_position: 5, ..books() };
-        assert_eq!(behind.differences(), ["projector: 2 events behind the log; is `keyledger up` running?"]);
+        let behind = Read { projector: 5, ..READ };
+        assert_eq!(behind.behind(7), ["projector: 2 events behind the log; is `keyledger up` running?"]);
+    }
+
+    #[test]
+    fn events_that_were_set_aside_are_a_difference() {
+        assert!(Read { parked: 2, ..READ }.parked().unwrap().starts_with("projector: 2 events"));
     }
 }
