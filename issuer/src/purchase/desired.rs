@@ -126,16 +126,15 @@ pub fn units(purchase: &Purchase, context: &Context) -> Vec<(Desired, u64)> {
     let sold: Vec<_> = items
         .iter()
         .map(|item| (item, name_of(purchase, item), resolve(purchase, context, item)))
-        .filter(|(item, name, base)| is_sold(item, base) || is_licensed(purchase, name))
+        .filter(|(item, name, base)| is_sold(item, counted(purchase, item, name, base)))
         .collect();
     let first = sold.iter().map(|(_, name, _)| name).min().cloned();
     let named = named_license(purchase);
     let mut units = Vec::new();
     for (item, name, base) in sold {
         let own = purchase.units.get(&name);
-        let kept = own.into_iter().flat_map(BTreeMap::values).find_map(|unit| kept(unit, item)).cloned().map(Ok);
-        let counted = kept.unwrap_or_else(|| base.clone());
-        let ever = counted.as_ref().map_or(1, |mapping| mapping.units_for(item.quantity_max));
+        let counted = counted(purchase, item, &name, &base);
+        let ever = counted.map_or(1, |mapping| mapping.units_for(item.quantity_max));
         let held = own.and_then(|own| own.iter().rev().find(|(_, unit)| !unit.licenses.is_empty()));
         for number in 1..=ever.max(held.map_or(0, |(number, _)| *number)).max(1) {
             let unit = own.and_then(|own| own.get(&number));
@@ -154,16 +153,21 @@ fn kept<'u>(unit: &'u Unit, item: &Item) -> Option<&'u Mapping> {
     recorded.filter(|recorded| price.is_none() || recorded.price.as_ref() == price)
 }
 
-/// Whether the item has periods at all: metered usage only with fixed seats, invoice items only where mapped explicitly.
-fn is_sold(item: &Item, base: &Result<Mapping, Unmapped>) -> bool {
-    let fixed_seats = base.as_ref().is_ok_and(|mapping| matches!(mapping.seats, Count::Fixed(_)));
-    let explicit = item.kind != ItemKind::Explicit || *base != Err(Unmapped::NoEntry);
-    (!item.metered || fixed_seats) && explicit
+/// The mapping that says how many units an item has: one that a unit with a license keeps, else today's.
+fn counted<'m>(
+    purchase: &'m Purchase,
+    item: &Item,
+    name: &str,
+    base: &'m Result<Mapping, Unmapped>,
+) -> Option<&'m Mapping> {
+    let mut units = purchase.units.get(name).into_iter().flat_map(BTreeMap::values);
+    units.find_map(|unit| kept(unit, item)).or(base.as_ref().ok())
 }
 
-/// Whether some unit of the item ever had a license.
-fn is_licensed(purchase: &Purchase, name: &str) -> bool {
-    purchase.units.get(name).is_some_and(|units| units.values().any(|unit| !unit.licenses.is_empty()))
+/// Whether the item has periods at all: metered usage only with fixed seats, invoice items only where mapped explicitly.
+fn is_sold(item: &Item, mapping: Option<&Mapping>) -> bool {
+    let fixed_seats = mapping.is_some_and(|mapping| matches!(mapping.seats, Count::Fixed(_)));
+    (!item.metered || fixed_seats) && (item.kind != ItemKind::Explicit || mapping.is_some())
 }
 
 /// The item's first name: one that own events used already, else its own.
@@ -300,7 +304,7 @@ impl Facts<'_> {
         if policy.dispute_open == StopOrKeep::Suspend && knowledge.has_open_dispute() {
             return Some(SuspendReason::Disputed);
         }
-        if let Some(current) = knowledge.subscription.current().filter(|current| !current.has_ended()) {
+        if let Some(current) = knowledge.subscription.current() {
             let paid_later = || {
                 let paid = knowledge.invoices.values().filter(|invoice| invoice.paid);
                 paid.filter_map(|invoice| invoice.paid_at).any(|paid_at| paid_at > current.seen.at)
