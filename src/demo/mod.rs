@@ -2,6 +2,7 @@
 
 mod stories;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -204,15 +205,23 @@ struct Outcome {
     customers: Vec<Value>,
     licenses: Vec<Value>,
     without_key: Vec<Value>,
+    /// Open cases of other kinds, counted.
+    others: BTreeMap<String, usize>,
 }
 
 impl Outcome {
     async fn read(client: &Client) -> anyhow::Result<Self> {
-        let open = [("kind", "no_key".to_owned()), ("status", "open".to_owned())];
+        let open = client.list("/cases", &[("status", "open".to_owned())]).await?;
+        let (without_key, open): (Vec<Value>, Vec<Value>) = open.into_iter().partition(|case| case["kind"] == "no_key");
+        let mut others = BTreeMap::new();
+        for case in &open {
+            *others.entry(case["kind"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+        }
         Ok(Self {
             customers: client.list("/customers", &[]).await?,
             licenses: client.list("/licenses", &[]).await?,
-            without_key: client.list("/cases", &open).await?,
+            without_key,
+            others,
         })
     }
 
@@ -228,6 +237,7 @@ impl Outcome {
                 "customers": self.customers,
                 "licenses": self.licenses,
                 "charged_without_key": self.without_key,
+                "other_cases_open": self.others,
             }))?;
             return Ok(());
         }
@@ -237,6 +247,10 @@ impl Outcome {
         output.line("")?;
         output.line(format!("Charged without key: {}", self.without_key.len()))?;
         table(output, &self.without_key, CASES)?;
+        if !self.others.is_empty() {
+            let others: Vec<String> = self.others.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+            output.line(format!("\nOther open cases: {}", others.join(", ")))?;
+        }
         output.words(format!(
             "\nThe API:   curl -H 'Authorization: Bearer {}' {}/api/v1/cases\nWebhooks:  {}/webhooks/stripe",
             token.unwrap_or_default(),
