@@ -10,6 +10,9 @@ use crate::ids::{PriceId, ProductId, ProviderName};
 use crate::settings::{CatalogEntry, Count, DecidingSettings, Grace, Term};
 use crate::stripe::fact::Metadata;
 
+/// The most licenses that one item gets. Buyers can type any quantity; what lies beyond is a `mapping_error` for a person.
+pub const UNITS_MAX: u32 = 1000;
+
 /// What is known of one sold thing.
 #[derive(Clone, Debug, Default)]
 pub struct Sale<'a> {
@@ -55,9 +58,18 @@ impl Mapping {
         count(self.seats, quantity).max(1)
     }
 
-    /// Licenses owed when `quantity` was bought; 0 when nothing was.
+    /// Licenses owed when `quantity` was bought; 0 when nothing was, never more than [`UNITS_MAX`].
     pub fn units_for(&self, quantity: u64) -> u32 {
-        if quantity == 0 { 0 } else { count(self.units, quantity) }
+        if quantity == 0 { 0 } else { count(self.units, quantity).min(UNITS_MAX) }
+    }
+
+    /// That more licenses were bought than one item gets, if so: the rest is left to a person.
+    pub fn too_many(&self, quantity: u64) -> Option<MappingError> {
+        let wanted = if quantity == 0 { 0 } else { count(self.units, quantity) };
+        (wanted > UNITS_MAX).then(|| MappingError {
+            key: "units".to_owned(),
+            reason: format!("{wanted} licenses were bought at once, and one item gets {UNITS_MAX} at the most"),
+        })
     }
 
     /// The end of a payment for `start` to `end`; `None` is for ever.
@@ -78,11 +90,11 @@ fn count(count: Count, quantity: u64) -> u32 {
     }
 }
 
-/// Metadata that names a product but cannot be used.
+/// A sale that says what it means in a way that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("metadata `{key}` cannot be used: {reason}")]
+#[error("`{key}` cannot be used: {reason}")]
 pub struct MappingError {
-    /// The metadata key.
+    /// The metadata key, or the catalog's.
     pub key: String,
     /// What is wrong with its value.
     pub reason: String,
@@ -254,6 +266,16 @@ mod tests {
         let sale = Sale { metadata: [None, None, Some(&metadata), None], allow_default: true, ..Sale::default() };
         let error = resolve(&settings(vec![entry(None, None)], &["cryptolens"]), &sale).unwrap_err();
         assert_eq!(error.key, "skm");
+    }
+
+    #[test]
+    fn one_item_gets_so_many_licenses_and_no_more() {
+        let many = CatalogEntry { units: Some(Count::Quantity), ..entry(None, None) };
+        let sale = Sale { allow_default: true, ..Sale::default() };
+        let mapping = resolve(&settings(vec![many], &[]), &sale).unwrap().unwrap();
+        assert_eq!((mapping.units_for(1000), mapping.too_many(1000)), (1000, None));
+        assert_eq!(mapping.units_for(999_999), UNITS_MAX);
+        assert!(mapping.too_many(999_999).unwrap().reason.starts_with("999999 licenses"));
     }
 
     #[test]

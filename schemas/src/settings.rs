@@ -17,10 +17,10 @@ use crate::ids::{Mode, PriceId, ProductId, ProviderName, SourceName};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DecidingSettings {
     /// The rules.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::policy")]
     pub policy: Policy,
     /// What is sold, in order: the first match wins.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::catalog")]
     pub catalog: Vec<CatalogEntry>,
     /// The sources and the one mode that each issues in.
     #[serde(default)]
@@ -399,9 +399,58 @@ impl From<Term> for String {
     }
 }
 
+/// Reads recorded settings of other builds: what this one does not know has no effect. Files are read strictly instead, where
+/// an unknown key is a typing error.
+mod lenient {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer};
+    use serde_json::{Map, Value};
+
+    use super::{CatalogEntry, Policy};
+
+    /// The keys of a catalog entry.
+    const ENTRY: [&str; 9] =
+        ["price", "stripe_product", "provider", "product", "seats", "units", "term", "features", "grace"];
+
+    pub fn policy<'de, D: Deserializer<'de>>(from: D) -> Result<Policy, D::Error> {
+        let mut object = Map::deserialize(from)?;
+        let known = serde_json::to_value(Policy::default()).unwrap_or_default();
+        object.retain(|key, _| known.get(key).is_some());
+        serde_json::from_value(Value::Object(object)).map_err(D::Error::custom)
+    }
+
+    pub fn catalog<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<CatalogEntry>, D::Error> {
+        let entries = Vec::<Map<String, Value>>::deserialize(from)?;
+        let known = entries.into_iter().map(|mut entry| {
+            entry.retain(|key, _| ENTRY.contains(&key.as_str()));
+            serde_json::from_value(Value::Object(entry)).map_err(D::Error::custom)
+        });
+        known.collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn recorded_settings_of_a_newer_build_are_read_without_what_is_new() {
+        let recorded = r#"{"policy": {"grace": "1d", "future": 1}, "catalog": [{"price": "price_1", "future": 2}]}"#;
+        let settings: DecidingSettings = serde_json::from_str(recorded).unwrap();
+        assert_eq!((settings.policy.grace, settings.catalog.len()), (Grace::days(1), 1));
+        assert!(serde_json::from_str::<Policy>(r#"{"future": 1}"#).is_err());
+        assert!(serde_json::from_str::<CatalogEntry>(r#"{"future": 1}"#).is_err());
+    }
+
+    #[test]
+    fn every_key_of_a_catalog_entry_survives_recording() {
+        let full = r#"{"price":"p","stripe_product":"prod_1","provider":"stub","product":"x","seats":2,"units":"quantity",
+            "term":"P1Y","features":["f"],"grace":"1d"}"#;
+        let entry: CatalogEntry = serde_json::from_str(full).unwrap();
+        let settings = DecidingSettings { catalog: vec![entry], ..DecidingSettings::default() };
+        let recorded = serde_json::to_string(&settings).unwrap();
+        assert_eq!(serde_json::from_str::<DecidingSettings>(&recorded).unwrap(), settings);
+    }
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
