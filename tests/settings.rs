@@ -209,8 +209,8 @@ fn every_problem_is_told_at_once_with_where_it_comes_from() {
         ("ingest.requests_max", "(in keyledger.toml)"),
         ("policy.grace", "3 parsecs"),
         ("policy.trial", "(in keyledger.toml)"),
-        ("catalog.0.prise", "did you mean `price`?"),
-        ("catalog.0.seats", "leave the entry out instead"),
+        ("catalog.1.prise", "did you mean `price`?"),
+        ("catalog.1.seats", "leave the entry out instead"),
         ("api.listen", "(from KEYLEDGER_API__LISTEN)"),
         ("stripe.default.webhook_secrets", "blank"),
     ];
@@ -218,6 +218,33 @@ fn every_problem_is_told_at_once_with_where_it_comes_from() {
         assert!(said.iter().any(|it| it.contains(name) && it.contains(hint)), "{name}: {hint}\n{said:#?}");
     }
     assert_eq!(said.len(), expected.len(), "{said:#?}");
+}
+
+#[test]
+fn what_a_problem_says_is_in_words_that_are_not_rusts() {
+    let file = "stop_timeout_s = \"ten\"\n[ingest]\nrequests_max = -5\n[stripe.default]\nmode = \"prod\"\n[api]\nallow_loopback_without_token = \"perhaps\"";
+    let said = problems(file, []);
+    for words in [
+        "`stop_timeout_s` must be a whole number of 0 or more, not \"ten\" (in keyledger.toml)",
+        "`ingest.requests_max` must be a whole number of 0 or more, not -5 (in keyledger.toml)",
+        "`stripe.default.mode` must be \"live\" or \"test\", not \"prod\" (in keyledger.toml)",
+        "`api.allow_loopback_without_token` must be true or false, not \"perhaps\" (in keyledger.toml)",
+    ] {
+        assert!(said.iter().any(|it| it == words), "{words}\n{said:#?}");
+    }
+}
+
+#[test]
+fn a_blank_token_file_is_a_problem_like_every_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    fs::write(&path, " \n").unwrap();
+    let file = format!("data_dri = \"x\"\n[api]\ntoken_file = {path:?}");
+    let said = problems(&file, []);
+    assert_eq!(said.len(), 2, "{said:#?}");
+    assert!(said.iter().any(|it| it.contains("`api.token_file`") && it.contains("blank")), "{said:#?}");
+    load(&format!("[api]\ntoken_file = {path:?}"), [("KEYLEDGER_API__TOKEN", "a long random text of somebody")])
+        .unwrap();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Reads a table of settings one value at a time, so that every problem is found at once and each says where it stands.
 
-use figment::error::Kind;
+use figment::error::{Actual, Kind};
 use figment::value::{Dict, Tag, Value};
 use serde::de::DeserializeOwned;
 
@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
         match Value::Dict(Tag::Default, good).deserialize() {
             Ok(section) => Some(section),
             Err(error) => {
-                self.problem(format!("`{}`: {}", path.join("."), error.kind));
+                self.problem(format!("`{}`{}", path.join("."), in_words(&error.kind)));
                 None
             }
         }
@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
         let text = match kind {
             Kind::UnknownField(_, known) => unknown(&name, key, known),
             _ if is_secret(key) => format!("`{name}` must be text, or a list of texts"),
-            kind => format!("`{name}`: {kind}"),
+            kind => format!("`{name}`{}", in_words(&kind)),
         };
         self.problem(format!("{text} ({origin})"));
         None
@@ -121,9 +121,54 @@ fn trial<T: DeserializeOwned>(key: &str, value: Value) -> Result<(), Kind> {
     Value::Dict(Tag::Default, table).deserialize::<T>().map(drop).map_err(|error| error.kind)
 }
 
+/// What is wrong with a value, to go on after its name. The parser speaks of Rust's types, which nobody wrote.
+fn in_words(kind: &Kind) -> String {
+    match kind {
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+            format!(" must be {}, not {}", expected_in_words(expected), found_in_words(found))
+        }
+        Kind::UnknownVariant(found, expected) => {
+            let expected: Vec<String> = expected.iter().map(|value| format!("\"{value}\"")).collect();
+            format!(" must be {}, not \"{found}\"", expected.join(" or "))
+        }
+        Kind::ISizeOutOfRange(number) => format!(": {number} is out of range"),
+        Kind::USizeOutOfRange(number) => format!(": {number} is out of range"),
+        other => format!(": {other}"),
+    }
+}
+
+fn expected_in_words(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => "a whole number of 0 or more",
+        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" | "path string" => "text in quotes",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        other => other,
+    }
+}
+
+fn found_in_words(found: &Actual) -> String {
+    match found {
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(number) => number.to_string(),
+        Actual::Signed(number) => number.to_string(),
+        Actual::Float(number) => number.to_string(),
+        Actual::Char(text) => format!("\"{text}\""),
+        Actual::Str(text) => format!("\"{text}\""),
+        Actual::Seq => "a list".to_owned(),
+        Actual::Map => "a table".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 /// Whether a wrong value of this setting must not be shown.
 fn is_secret(key: &str) -> bool {
-    !key.ends_with("_file") && ["secret", "token", "key"].iter().any(|word| key.contains(word))
+    !key.ends_with("_file")
+        && !key.starts_with("allow_")
+        && ["secret", "token", "key"].iter().any(|word| key.contains(word))
 }
 
 fn unknown(name: &str, key: &str, known: &[&str]) -> String {

@@ -158,10 +158,17 @@ fn api(reader: &mut Reader<'_>, value: Option<Value>, defaults: Api) -> Api {
     if read.token.as_ref().is_some_and(Secret::is_blank) {
         reader.problem("`api.token` is blank: write a long random text, or leave it out to have one made");
     }
+    let token_file = read.token_file.unwrap_or(defaults.token_file);
+    if read.token.is_none() && secrets::is_blank(&token_file) {
+        reader.problem(format!(
+            "`api.token_file`: {} is blank: write a long random text into it, or delete it to have one made",
+            token_file.display()
+        ));
+    }
     Api {
         listen: read.listen.unwrap_or(defaults.listen),
         token: read.token,
-        token_file: read.token_file.unwrap_or(defaults.token_file),
+        token_file,
         allow_loopback_without_token: read.allow_loopback_without_token,
     }
 }
@@ -235,7 +242,8 @@ fn catalog(reader: &mut Reader<'_>, value: Option<Value>) -> Vec<CatalogEntry> {
     };
     let mut catalog = Vec::new();
     for (index, entry) in entries.into_iter().enumerate() {
-        let number = index.to_string();
+        // People count from 1.
+        let number = (index + 1).to_string();
         let path = ["catalog", number.as_str()];
         let table = reader.table(&path, Some(entry));
         catalog.extend(reader.section::<CatalogEntry>(&path, table));
@@ -290,14 +298,16 @@ fn contradictions(settings: &Settings) -> Vec<Problem> {
     }
     let providers = settings.deciding().providers;
     for (index, entry) in settings.catalog.iter().enumerate() {
+        let number = index + 1;
         if !providers.contains(&entry.provider) {
-            problem(format!("`catalog.{index}.provider`: `{}` is not configured under [provider]", entry.provider));
+            problem(format!("`catalog.{number}.provider`: `{}` is not configured under [provider]", entry.provider));
         }
         let twin = settings.catalog[..index]
             .iter()
             .position(|other| other.price == entry.price && other.matched_product() == entry.matched_product());
         if let Some(twin) = twin {
-            problem(format!("`catalog.{index}` matches what `catalog.{twin}` matches: only the first would count"));
+            let twin = twin + 1;
+            problem(format!("`catalog.{number}` matches what `catalog.{twin}` matches: only the first would count"));
         }
     }
     for (name, source) in &settings.sources {

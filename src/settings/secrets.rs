@@ -34,6 +34,11 @@ pub(super) fn read_lines(path: &Path) -> Result<Vec<Secret>, String> {
     if secrets.is_empty() { Err(format!("{} holds no secret", path.display())) } else { Ok(secrets) }
 }
 
+/// Whether the file is there and holds nothing. One that cannot be read is no one's business but its reader's.
+pub(super) fn is_blank(path: &Path) -> bool {
+    read(path).is_ok_and(|text| text.is_blank())
+}
+
 /// Whether users other than its owner may read the file.
 pub(super) fn is_open_to_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o044 != 0)
