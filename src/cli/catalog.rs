@@ -24,8 +24,9 @@ const COLUMNS: &[Column] = &[
     ("PRICE", "/price"),
     ("PRODUCT", "/stripe_product"),
     ("NAME", "/name"),
+    ("SOURCE", "/source"),
     ("MODE", "/mode"),
-    ("PAID", "/paid"),
+    ("LINES PAID", "/paid"),
     ("PROVIDER", "/mapping/provider"),
     ("SELLS", "/mapping/product"),
     ("SEATS", "/seats"),
@@ -61,9 +62,9 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     Ok(Exit::Found)
 }
 
-/// Whether a row of [`Prices::rows`] sells nothing.
+/// Whether a row of [`Prices::rows`] sells nothing where something should be issued. A source issues in one mode alone.
 pub fn is_unmapped(row: &Value) -> bool {
-    row["mapping"].is_null()
+    row["mapping"].is_null() && row["issues"] == true
 }
 
 /// What is known of the prices of all sources and modes.
@@ -172,19 +173,20 @@ impl Prices {
 
     fn row(&self, settings: &DecidingSettings, source: &SourceName, mode: Mode, id: &PriceId, price: &Price) -> Value {
         let product = price.product.as_ref().and_then(|id| self.products.get(&(source.clone(), mode, id.clone())));
-        let sale = |allow_default| Sale {
+        let sale = Sale {
             metadata: [None, None, Some(&price.metadata), product.map(|product| &product.metadata)],
             price: Some(id),
             product: price.product.as_ref(),
-            allow_default,
+            allow_default: true,
         };
-        let explicit = mapping::resolve(settings, &sale(false));
-        let mapped = mapping::resolve(settings, &sale(true));
-        let by = match (&explicit, &mapped) {
-            (Err(error), _) | (_, Err(error)) => error.to_string(),
-            (Ok(Some(_)), _) => "price, product or metadata".to_owned(),
-            (Ok(None), Ok(Some(_))) => "default entry".to_owned(),
-            (Ok(None), Ok(None)) => "nothing: sells nothing yet".to_owned(),
+        let mapped = mapping::resolve(settings, &sale);
+        // The source is not configured any more, or it issues in this mode.
+        let issues = settings.sources.get(source).is_none_or(|source| source.mode == mode);
+        let by = match &mapped {
+            Err(error) => error.to_string(),
+            Ok(Some(_)) => matched_by(settings, &sale).to_owned(),
+            Ok(None) if issues => "nothing: sells nothing yet".to_owned(),
+            Ok(None) => "nothing: this mode issues nothing".to_owned(),
         };
         let mapping = mapped.ok().flatten();
         let seats = mapping.as_ref().map(|mapping| match mapping.seats {
@@ -201,6 +203,65 @@ impl Prices {
             "mapping": mapping,
             "seats": seats,
             "by": by,
+            "issues": issues,
         })
+    }
+}
+
+/// By what a sale that means something was found: leaves out one thing after the other until nothing is found.
+fn matched_by(settings: &DecidingSettings, sale: &Sale<'_>) -> &'static str {
+    let says = |sale: &Sale<'_>| matches!(mapping::resolve(settings, sale), Ok(Some(_)));
+    let metadata = Sale { price: None, product: None, allow_default: false, ..sale.clone() };
+    let product = Sale { metadata: [None; 4], price: None, allow_default: false, ..sale.clone() };
+    let price = Sale { metadata: [None; 4], product: None, allow_default: false, ..sale.clone() };
+    if says(&metadata) {
+        "metadata"
+    } else if says(&price) {
+        "price"
+    } else if says(&product) {
+        "product"
+    } else {
+        "default entry"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keyledger_schemas::settings::{CatalogEntry, SourceSettings};
+
+    use super::*;
+
+    fn entry(toml: &str) -> CatalogEntry {
+        serde_json::from_str(toml).unwrap()
+    }
+
+    fn prices() -> Prices {
+        let mut prices = Prices::default();
+        for (mode, id) in [(Mode::Live, "price_1"), (Mode::Live, "price_2"), (Mode::Test, "price_2")] {
+            let product = Some(ProductId::from("prod_1")).filter(|_| id == "price_2");
+            let key = (SourceName::default(), mode, PriceId::from(id));
+            prices.prices.insert(key, Price { product, ..Price::default() });
+        }
+        prices
+    }
+
+    fn settings(catalog: Vec<CatalogEntry>) -> DecidingSettings {
+        let sources = BTreeMap::from([(SourceName::default(), SourceSettings { mode: Mode::Live })]);
+        DecidingSettings { catalog, sources, ..DecidingSettings::default() }
+    }
+
+    #[test]
+    fn a_row_says_by_what_it_is_mapped() {
+        let catalog = [r#"{"price": "price_1"}"#, r#"{"product": "prod_1"}"#].map(entry).to_vec();
+        let by: Vec<Value> = prices().rows(&settings(catalog)).iter().map(|row| row["by"].clone()).collect();
+        assert_eq!(by, ["price", "product", "product"]);
+        let rows = prices().rows(&settings(vec![entry(r#"{"product": "pro"}"#)]));
+        assert_eq!(rows[0]["by"], "default entry");
+    }
+
+    #[test]
+    fn a_price_of_a_mode_that_issues_nothing_is_no_gap() {
+        let rows = prices().rows(&settings(Vec::new()));
+        assert_eq!(rows.iter().map(is_unmapped).collect::<Vec<_>>(), [true, true, false]);
     }
 }
