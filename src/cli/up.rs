@@ -1,11 +1,13 @@
 //! `keyledger up`: everything in one process.
 
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 
 use super::Context;
 use super::args::{Role, Up};
 use crate::output::Exit;
 use crate::serve::{self, Running, Wanted};
+use crate::settings::Settings;
 
 /// Runs until told to stop.
 ///
@@ -20,11 +22,26 @@ pub async fn run(context: &Context, up: &Up) -> anyhow::Result<Exit> {
     }
     let wanted = Wanted { issuer: !up.without.contains(&Role::Issuer), accept_loss: up.accept_loss };
     let stop_timeout = settings.stop_timeout();
-    let running = serve::start(&settings, wanted).await?;
+    let absent = absent(&settings);
+    let running = serve::start(&settings, wanted).await;
+    // Told of a start that failed too: what it made stays.
+    for (what, path) in absent.into_iter().filter(|(_, path)| path.exists()) {
+        tracing::info!("made {what} in {}", path.display());
+    }
+    let running = running?;
     context.output.value(&running.ready())?;
     say(context, &running);
     running.run(stop_timeout).await?;
     Ok(Exit::Fine)
+}
+
+/// What is not there yet, and where it will be. Relative paths start at the current folder: started in a wrong one, a
+/// second deployment would be born without a word.
+fn absent(settings: &Settings) -> Vec<(&'static str, PathBuf)> {
+    let places =
+        [("new keys", &settings.keys_dir), ("a new log", &settings.log), ("a new API token", &settings.api.token_file)];
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    places.into_iter().map(|(what, path)| (what, absolute(path))).filter(|(_, path)| !path.exists()).collect()
 }
 
 /// Tells where everything is: in words on a terminal, else as a log line. A token is shown on a terminal alone; where
