@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod demo;
+pub mod keys;
 pub mod lifecycle;
 pub mod output;
 pub mod serve;

@@ -106,6 +106,12 @@ impl Output {
     }
 }
 
+/// `1 event`, `2 events`.
+pub fn counted(count: impl TryInto<u64>, what: &str) -> String {
+    let count = count.try_into().unwrap_or(u64::MAX);
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 /// A table without the blanks that its layout leaves around lines.
 fn trimmed(table: &str) -> String {
     let lines: Vec<&str> = table.lines().map(str::trim_end).collect();
@@ -147,6 +153,14 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(
+            [counted(0_u64, "event"), counted(1_u64, "event"), counted(2_usize, "event")],
+            ["0 events", "1 event", "2 events"]
+        );
+    }
 
     #[test]
     fn tables_have_no_blanks_at_the_ends_of_lines() {

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use keyledger_engine::keys::DeploymentKeys;
+use keyledger_engine::keys::{DeploymentKeys, KeysError};
 use keyledger_eventlog::log::EventLog;
+use keyledger_eventlog::sqlite::SqliteLog;
 use keyledger_schemas::clock::{Clock, SystemClock};
 use keyledger_schemas::secret::Secret;
 use serde::Serialize;
@@ -13,8 +14,9 @@ use serde_json::Value;
 
 use super::Context;
 use super::catalog::{Prices, is_unmapped};
-use super::open;
-use crate::output::{Exit, Output};
+use super::open::{self, Seen};
+use crate::keys;
+use crate::output::{Exit, Output, counted};
 use crate::serve::Lock;
 use crate::settings::{Settings, read_token};
 
@@ -96,10 +98,13 @@ async fn all(report: &mut Report, settings: &Settings, output: Output) {
     secrets(report, settings);
     data_dir(report, &settings.data_dir);
     disk(report, &settings.data_dir);
-    keys(report, settings);
     token(report, settings);
-    log(report, settings, output).await;
-    views(report, settings).await;
+    let log = log(report, settings, output).await;
+    keys(report, settings, log.as_ref()).await;
+    views(report, settings, log.as_ref()).await;
+    if let Some(log) = log {
+        log.close().await;
+    }
 }
 
 fn secrets(report: &mut Report, settings: &Settings) {
@@ -119,7 +124,8 @@ fn secrets(report: &mut Report, settings: &Settings) {
 }
 
 fn data_dir(report: &mut Report, path: &Path) {
-    let shown = path.display();
+    let shown = absolute(path);
+    let shown = shown.display();
     match fs::metadata(path) {
         Err(error) => report.problem("data folder", format!("{shown}: {error}"), "run `keyledger init`"),
         Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
@@ -159,14 +165,37 @@ fn free_bytes(path: &Path) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-fn keys(report: &mut Report, settings: &Settings) {
-    match DeploymentKeys::load(&settings.keys_dir) {
-        Ok(keys) => {
-            report.good("keys", format!("{}, signing key {}", settings.keys_dir.display(), keys.signing_key_id()));
+/// The keys must be there, and be those of the log.
+async fn keys(report: &mut Report, settings: &Settings, log: Option<&SqliteLog>) {
+    let events = match log {
+        Some(log) => log.head().await.map_or(0, |head| head.position),
+        None => 0,
+    };
+    let keys = match DeploymentKeys::load(&settings.keys_dir) {
+        Ok(keys) => keys,
+        Err(KeysError::Missing { .. }) if events > 0 => {
+            let found = keys::missing(events, &absolute(&settings.keys_dir));
+            report.problem("keys", found, "restore them from the backup");
+            return;
+        }
+        Err(KeysError::Missing { path }) if !settings.log.exists() => {
+            let fix = "restore them from the backup if there is one; for a new deployment run `keyledger init`";
+            report.problem("keys", format!("{} is missing", absolute(&path).display()), fix);
+            return;
         }
         Err(error) => {
-            report.problem("keys", error.to_string(), "run `keyledger init`, or restore them from the backup");
+            report.problem("keys", error.to_string(), "restore them from the backup");
+            return;
         }
+    };
+    let fit = match log {
+        Some(log) => keys::require_those_of(log, &keys, &absolute(&settings.keys_dir)).await,
+        None => Ok(()),
+    };
+    match fit {
+        Ok(()) => report
+            .good("keys", format!("{}, signing key {}", absolute(&settings.keys_dir).display(), keys.signing_key_id())),
+        Err(error) => report.problem("keys", format!("{error:#}"), "restore them from the backup"),
     }
 }
 
@@ -182,7 +211,8 @@ fn token(report: &mut Report, settings: &Settings) {
     }
 }
 
-async fn log(report: &mut Report, settings: &Settings, output: Output) {
+/// The log, if it can be read.
+async fn log(report: &mut Report, settings: &Settings, output: Output) -> Option<SqliteLog> {
     let now = SystemClock.now();
     let built_after = BUILT_AFTER.parse().unwrap_or_default();
     if now < built_after {
@@ -193,17 +223,21 @@ async fn log(report: &mut Report, settings: &Settings, output: Output) {
         Ok(log) => log,
         Err(error) if !settings.log.exists() => {
             report.warning("log", error.to_string(), "start `keyledger up`");
-            return;
+            return None;
         }
         Err(error) => {
             report.problem("log", format!("{error:#}"), "restore it from the backup if it is damaged");
-            return;
+            return None;
         }
     };
     match log.head().await {
         Ok(head) => report.good(
             "log",
-            format!("{}, {} events, SQLite keeps what it acknowledges", settings.log.display(), head.position),
+            format!(
+                "{}, {} events, SQLite keeps what it acknowledges",
+                absolute(&settings.log).display(),
+                head.position
+            ),
         ),
         Err(error) => report.problem("log", error.to_string(), "run `keyledger events verify`"),
     }
@@ -212,7 +246,7 @@ async fn log(report: &mut Report, settings: &Settings, output: Output) {
         Ok(prices) => catalog(report, &prices.rows(&settings.deciding())),
         Err(error) => report.problem("catalog", format!("{error:#}"), "run `keyledger events verify`"),
     }
-    log.close().await;
+    Some(log)
 }
 
 /// The newest event must not be later than now.
@@ -239,18 +273,38 @@ fn catalog(report: &mut Report, rows: &[Value]) {
     }
 }
 
-async fn views(report: &mut Report, settings: &Settings) {
+async fn views(report: &mut Report, settings: &Settings, log: Option<&SqliteLog>) {
+    let path = absolute(&settings.views);
+    let path = path.display();
     if !settings.views.exists() {
-        report.warning("views", format!("there are none at {} yet", settings.views.display()), "start `keyledger up`");
+        report.warning("views", format!("there are none at {path} yet"), "start `keyledger up`");
         return;
     }
-    match open::views_of(settings).await {
-        Ok(views) => {
-            report.good("views", settings.views.display().to_string());
-            views.close().await;
+    let views = match open::views_of(settings).await {
+        Ok(views) => views,
+        Err(error) => {
+            report.problem("views", format!("{error:#}"), "run `keyledger replay`");
+            return;
         }
+    };
+    let seen = match log {
+        Some(log) => Seen::now(log, &views).await,
+        None => Ok(Seen::default()),
+    };
+    match seen {
+        Ok(seen) if seen.is_ahead() => {
+            let fix = "bring back the newer log; without one, start once with `keyledger up --accept-loss`";
+            report.problem("views", seen.ahead(), fix);
+        }
+        Ok(_) => report.good("views", path.to_string()),
         Err(error) => report.problem("views", format!("{error:#}"), "run `keyledger replay`"),
     }
+    views.close().await;
+}
+
+/// A path that says where it is, whatever folder this was started in.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn print(report: &Report, output: Output) -> std::io::Result<()> {
@@ -272,5 +326,5 @@ fn print(report: &Report, output: Output) -> std::io::Result<()> {
         }
     }
     let (problems, warnings) = (report.count(Verdict::Problem), report.count(Verdict::Warning));
-    output.line(format!(" {problems} problems, {warnings} warnings"))
+    output.line(format!(" {}, {}", counted(problems, "problem"), counted(warnings, "warning")))
 }

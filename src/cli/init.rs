@@ -5,13 +5,15 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use keyledger_engine::keys::{DeploymentKeys, KeysError};
+use keyledger_eventlog::log::EventLog;
 use keyledger_schemas::secret::Secret;
 use serde_json::json;
 
-use super::Context;
 use super::args::Init;
+use super::{Context, open};
+use crate::keys;
 use crate::output::Exit;
 use crate::settings::{DEFAULT_FILE, EXAMPLE, Settings};
 
@@ -22,8 +24,8 @@ const TOKEN_BYTES: usize = 32;
 ///
 /// # Errors
 ///
-/// When a file cannot be written, or what is there cannot be used.
-pub fn run(context: &Context, _: &Init) -> anyhow::Result<Exit> {
+/// When a file cannot be written, what is there cannot be used, or new keys would belong to a log of others.
+pub async fn run(context: &Context, _: &Init) -> anyhow::Result<Exit> {
     let file = context.shared.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
     let wrote = write_new(&file, EXAMPLE.as_bytes(), 0o600).with_context(|| format!("writing {}", file.display()))?;
     let settings = Settings::load(Some(&file), &context.environment)?;
@@ -31,6 +33,7 @@ pub fn run(context: &Context, _: &Init) -> anyhow::Result<Exit> {
     let mut kept = Vec::new();
     if wrote { &mut made } else { &mut kept }.push(file.display().to_string());
 
+    refuse_beside_others_log(&settings).await?;
     make_data_dir(&settings.data_dir)?;
     match DeploymentKeys::create(&settings.keys_dir) {
         Ok(_) => made.push(settings.keys_dir.display().to_string()),
@@ -61,6 +64,23 @@ pub fn run(context: &Context, _: &Init) -> anyhow::Result<Exit> {
         settings.keys_dir.display()
     ));
     Ok(Exit::Fine)
+}
+
+/// A log with events belongs to the keys it was begun with. Others beside it would look fine, and read nothing in it.
+async fn refuse_beside_others_log(settings: &Settings) -> anyhow::Result<()> {
+    if !settings.log.exists() {
+        return Ok(());
+    }
+    let log = open::log_of(settings).await?;
+    let events = log.head().await.context("reading the log")?.position;
+    let judged = match DeploymentKeys::load(&settings.keys_dir) {
+        _ if events == 0 => Ok(()),
+        Err(KeysError::Missing { .. }) => Err(anyhow!(keys::missing(events, &settings.keys_dir))),
+        Err(error) => Err(error.into()),
+        Ok(loaded) => keys::require_those_of(&log, &loaded, &settings.keys_dir).await,
+    };
+    log.close().await;
+    judged
 }
 
 /// Makes the folder of everything, for its owner alone.

@@ -103,7 +103,7 @@ async fn dispatch(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::Up(up) => up::run(context, &up).await,
         Verb::Demo(demo) => crate::demo::run(context, &demo).await,
-        Verb::Init(init) => init::run(context, &init),
+        Verb::Init(init) => init::run(context, &init).await,
         Verb::Doctor => doctor::run(context).await,
         Verb::Cases(cases) => cases::run(context, cases).await,
         Verb::Customers(customers) => read::customers(context, customers).await,

@@ -38,7 +38,7 @@ pub use restored::rebuild;
 
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::settings::{Settings, read_token};
-use crate::{cli, telemetry};
+use crate::{cli, keys, telemetry};
 
 /// The name under which the API's token stands in the log.
 const API_CALLER: &str = "api";
@@ -268,14 +268,11 @@ async fn load_keys(settings: &Settings, log: &dyn EventLog) -> anyhow::Result<De
         return Ok(DeploymentKeys::load_or_create(&settings.keys_dir)?);
     }
     if !settings.keys_dir.exists() {
-        bail!(
-            "the log holds {} events, and the keys that belong to it are not in {}: restore them from the backup; new \
-             ones would make other license keys",
-            head.position,
-            settings.keys_dir.display()
-        );
+        bail!(keys::missing(head.position, &settings.keys_dir));
     }
-    Ok(DeploymentKeys::load(&settings.keys_dir)?)
+    let loaded = DeploymentKeys::load(&settings.keys_dir)?;
+    keys::require_those_of(log, &loaded, &settings.keys_dir).await?;
+    Ok(loaded)
 }
 
 /// The API's token and where it can be read. Made where there is none.
