@@ -279,14 +279,57 @@ fn a_second_up_on_one_data_folder_is_refused_and_told_who_is_the_first() {
 }
 
 #[test]
-fn a_log_without_its_keys_is_not_started() {
+fn a_log_without_its_keys_is_not_started_and_gets_no_new_ones() {
     let folder = tempfile::tempdir().unwrap();
-    let (up, _) = Up::start(folder.path(), &["up"]);
+    let folder = folder.path();
+    let (up, _) = Up::start(folder, &["up"]);
     assert_eq!(up.stop("-TERM"), Some(0));
-    fs::remove_dir_all(folder.path().join("data/keys")).unwrap();
-    let output = run(folder.path(), &["up"]);
-    assert_ends(&output, 1);
-    assert!(stderr(&output).contains("restore them from the backup"), "{}", stderr(&output));
+    fs::remove_dir_all(folder.join("data/keys")).unwrap();
+    for verb in ["up", "init"] {
+        let output = run(folder, &[verb]);
+        assert_ends(&output, 1);
+        assert!(stderr(&output).contains("restore them from the backup"), "{}", stderr(&output));
+        assert!(!folder.join("data/keys").exists(), "{verb} made new keys");
+    }
+    let output = run(folder, &["doctor"]);
+    assert_ends(&output, 3);
+    let line = stdout(&output).lines().skip_while(|line| !line.contains("✗ keys")).nth(1).unwrap().to_owned();
+    assert!(line.ends_with("fix: restore them from the backup"), "{line}");
+}
+
+#[test]
+fn keys_of_another_deployment_are_refused_beside_a_log_with_license_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("keyledger.toml"), "[[catalog]]\nproduct = \"pro\"\n").unwrap();
+    let (up, ready) = Up::start(folder, &["up"]);
+    post_story(&ready, "b_one_off_payment");
+    wait_for("the license", || rows(folder, &["licenses"]).len() == 1);
+    let id = rows(folder, &["licenses"])[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(up.stop("-TERM"), Some(0));
+    assert_ends(&run(folder, &["doctor"]), 0);
+
+    let other = tempfile::tempdir().unwrap();
+    assert_ends(&run(other.path(), &["init"]), 0);
+    fs::rename(folder.join("data/keys"), folder.join("own")).unwrap();
+    fs::rename(other.path().join("data/keys"), folder.join("data/keys")).unwrap();
+    for verb in ["up", "init"] {
+        let output = run(folder, &[verb]);
+        assert_ends(&output, 1);
+        assert!(stderr(&output).contains("are sealed with the key"), "{verb}: {}", stderr(&output));
+    }
+    let output = run(folder, &["doctor"]);
+    assert_ends(&output, 3);
+    assert!(stdout(&output).contains("✗ keys"), "{}", stdout(&output));
+    let revealed = run(folder, &["licenses", "show", &id, "--reveal"]);
+    assert_ends(&revealed, 1);
+    assert!(stderr(&revealed).contains("restore the key files"), "{}", stderr(&revealed));
+    assert!(!stderr(&revealed).contains("fault in keyledger"), "{}", stderr(&revealed));
+
+    fs::remove_dir_all(folder.join("data/keys")).unwrap();
+    fs::rename(folder.join("own"), folder.join("data/keys")).unwrap();
+    let (up, _) = Up::start(folder, &["up"]);
+    assert_eq!(up.stop("-TERM"), Some(0));
 }
 
 #[test]
@@ -299,6 +342,94 @@ fn a_reader_that_leaves_early_is_no_failure() {
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(child.wait().unwrap().success(), "{said}");
     assert_eq!(said, "");
+}
+
+#[test]
+fn the_newest_events_are_listed_unless_asked_otherwise_and_what_is_left_out_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (up, ready) = Up::start(folder, &["up"]);
+    post_story(&ready, "a_subscription_lifecycle");
+    assert_eq!(up.stop("-TERM"), Some(0));
+    let all: Vec<u64> = positions(&rows(folder, &["events", "--limit", "100000"]));
+    assert_eq!(all, (1..=all.len() as u64).collect::<Vec<_>>());
+    assert_eq!(positions(&rows(folder, &["events", "--limit", "3"])), all[all.len() - 3..]);
+    assert_eq!(positions(&rows(folder, &["events", "--limit", "3", "--after", "1"])), [2, 3, 4]);
+    assert!(stderr(&run(folder, &["events", "--limit", "3"])).contains("The newest 3 are shown"));
+    assert!(stderr(&run(folder, &["events", "--limit", "3", "--after", "0"])).contains("The first 3 are shown"));
+    assert_eq!(stderr(&run(folder, &["events", "--limit", "100000"])), "");
+}
+
+fn positions(rows: &[Value]) -> Vec<u64> {
+    rows.iter().map(|row| row["position"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn a_search_that_cannot_be_read_shows_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let (up, _) = Up::start(folder.path(), &["up"]);
+    let query = "is:no-key amount>=";
+    let output = run(folder.path(), &["search", query]);
+    assert_ends(&output, 2);
+    let said = stderr(&output);
+    assert!(said.contains(&format!("\n{query}\n")) && said.trim_end().ends_with('^'), "{said}");
+    assert_eq!(up.stop("-TERM"), Some(0));
+}
+
+/// The lines of the README's first block under a heading.
+fn block<'a>(heading: &str) -> Vec<&'a str> {
+    let (_, section) = README.split_once(heading).unwrap();
+    let (_, block) = section.split_once("```console\n").unwrap();
+    block.split("```").next().unwrap().lines().filter_map(|line| line.strip_prefix("$ ")).collect()
+}
+
+#[test]
+fn the_start_block_of_the_readme_works_as_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = Path::new(env!("CARGO_BIN_EXE_keyledger")).parent().unwrap().display().to_string();
+    let lines: Vec<&str> = block("## Start").into_iter().filter(|line| !line.starts_with("cargo")).collect();
+    let (last, before) = lines.split_last().unwrap();
+    assert_eq!(last.split('#').next().unwrap().trim(), "keyledger", "it ends with a service that is up");
+    let shell = |script: String| {
+        let mut command = Command::new("sh");
+        command.current_dir(folder.path()).env_clear().args(["-c", &script]);
+        let mut path = OsString::from(format!("{home}:"));
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        command.env("PATH", path).env("USER", "tester").stdin(Stdio::null());
+        command.env("KEYLEDGER_INGEST__LISTEN", "127.0.0.1:0").env("KEYLEDGER_API__LISTEN", "127.0.0.1:0");
+        command
+    };
+    let script: Vec<&str> = before.iter().copied().filter(|line| !line.starts_with("alias")).collect();
+    let output = shell(format!("set -e\n{}", script.join("\n"))).output().unwrap();
+    assert_ends(&output, 0);
+    let exports: Vec<&str> = script.iter().copied().filter(|line| line.starts_with("export")).collect();
+    let mut up = shell(format!("{}\nexec {last}", exports.join("\n")));
+    let mut up = Up(up.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(up.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("\"ready\":true"), "{line}");
+    assert_eq!(up.stop("-TERM"), Some(0));
+}
+
+#[test]
+fn what_is_newly_made_is_told_with_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().canonicalize().unwrap();
+    let told = |said: &str, file: &str| said.lines().any(|line| line.contains("made") && line.contains(file));
+    for first in [true, false] {
+        let mut child = keyledger(&folder, &["up"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(Up(child).stop("-TERM"), Some(0));
+        let mut said = String::new();
+        stderr.read_to_string(&mut said).unwrap();
+        for file in ["data/keys", "data/log.db", "data/api.token"] {
+            let file = folder.join(file).display().to_string();
+            assert_eq!(told(&said, &file), first, "{file}:\n{said}");
+        }
+    }
+    assert!(stdout(&run(&folder, &["doctor"])).contains(&folder.join("data/log.db").display().to_string()));
 }
 
 #[test]
@@ -516,6 +647,10 @@ fn a_backup_is_restored_and_what_it_lost_is_not_passed_over() {
         let _ = fs::remove_file(folder.join("data").join(file));
     }
     fs::rename(folder.join("backup.db"), folder.join("data/log.db")).unwrap();
+    let doctor = run(folder, &["doctor"]);
+    assert_ends(&doctor, 3);
+    assert!(stdout(&doctor).contains("✗ views"), "{}", stdout(&doctor));
+    assert!(stderr(&run(folder, &["cases"])).contains("older backup"));
     let refused = run(folder, &["up"]);
     assert_ends(&refused, 1);
     assert!(stderr(&refused).contains("--accept-loss"), "{}", stderr(&refused));
@@ -539,9 +674,30 @@ fn a_case_is_listed_retried_and_waived_from_the_command_line() {
     assert_ends(&run(folder, &["catalog"]), 3);
     assert_ends(&run(folder, &["doctor"]), 3);
     let id = case["id"].as_str().unwrap();
-    assert_ends(&run(folder, &["cases", "retry", id]), 0);
+    let listed = stdout(&run(folder, &["cases"]));
+    assert!(listed.contains("DETAIL") && listed.contains(case["detail"].as_str().unwrap()), "{listed}");
+    assert_eq!(&rows(folder, &["cases", "show", id])[0], case);
+    let shown = stdout(&run(folder, &["cases", "show", id]));
+    for field in ["attempts", "detail", "subject", "next"] {
+        assert!(shown.lines().any(|line| line.trim_start().starts_with(field)), "{field}:\n{shown}");
+    }
+    let customer = case["customer"].as_str().unwrap();
+    let shown = stdout(&run(folder, &["customers", "show", customer]));
+    for head in ["PURCHASE", "UNIT", "STATUS"] {
+        assert!(shown.contains(head), "{head}:\n{shown}");
+    }
+    assert!(!shown.contains("obligations="), "{shown}");
+    let retried = run(folder, &["cases", "retry", id]);
+    assert_ends(&retried, 0);
+    assert!(!stderr(&retried).contains("behind"), "{}", stderr(&retried));
+    assert!(!stderr(&run(folder, &["cases"])).contains("behind"), "its own event is waited for");
+    let blank = run(folder, &["cases", "waive", id, "--reason", ""]);
+    assert_ends(&blank, 2);
+    assert!(stderr(&blank).contains("--reason must have"), "{}", stderr(&blank));
     assert_ends(&run(folder, &["cases", "waive", id, "--reason", "a gift"]), 0);
     wait_for("the waiver", || rows(folder, &["cases"]).is_empty());
+    let found = stdout(&run(folder, &["search", id]));
+    assert!(found.contains("waived"), "{found}");
     assert_eq!(rows(folder, &["cases", "--status", "waived"])[0]["waived_by"], "tester");
     wait_for("agreement of the books", || run(folder, &["check"]).status.code() == Some(0));
     assert_ends(&run(folder, &["cases", "retry", "kl_cas_00000000000000000000000000000000"]), 2);

@@ -89,6 +89,7 @@ Example:
         after_help = "Examples:
   keyledger cases                                   those that are open
   keyledger cases --kind no_key --json
+  keyledger cases show kl_cas_…                     everything about one
   keyledger cases retry kl_cas_…                    try again at once
   keyledger cases waive kl_cas_… --reason \"refunded by bank transfer\"
   keyledger cases attach kl_cas_… --provider cryptolens --provider-id 88121 --reason \"made by hand\""
@@ -127,6 +128,7 @@ Example:
     #[command(
         args_conflicts_with_subcommands = true,
         after_help = "Examples:
+  keyledger events                                  the newest
   keyledger events --follow
   keyledger events --type stripe.invoice.paid --limit 20
   keyledger events show evt_…                       with the bytes as Stripe sent them
@@ -154,12 +156,14 @@ Examples:
   keyledger replay --to 1000 --into /tmp/views.db   the views as they were at position 1000, beside the live ones")]
     Replay(Replay),
     /// Prove the promise: the issuer's books against the views, and the hash chain.
-    #[command(after_help = "Exits with 3 and lists each difference, if there is one.
+    #[command(
+        after_help = "Compares what is open and every license. Exits with 3 and lists each difference, if there is one.
 
 Example:
-  keyledger check")]
+  keyledger check"
+    )]
     Check,
-    /// JSON Schemas of keyledger's own events.
+    /// JSON Schemas of keyledger's own events, and of what they carry.
     #[command(after_help = "Examples:
   keyledger schemas                                 all, one on each line
   keyledger schemas license.issued
@@ -258,6 +262,9 @@ pub struct Cases {
 /// What can be done with a case.
 #[derive(Debug, Subcommand)]
 pub enum CaseVerb {
+    /// Everything about one: why, how often it was tried, when it is tried next, what to do.
+    #[command(after_help = "Example:\n  keyledger cases show kl_cas_…")]
+    Show(ShowCase),
     /// Try again at once.
     #[command(after_help = "Example:\n  keyledger cases retry kl_cas_…")]
     Retry(OneCase),
@@ -268,6 +275,16 @@ pub enum CaseVerb {
     #[command(after_help = "Example:
   keyledger cases attach kl_cas_… --provider cryptolens --provider-id 88121 --reason \"made by hand\"")]
     Attach(Attach),
+}
+
+/// `cases show`
+#[derive(Debug, Args)]
+pub struct ShowCase {
+    /// The case, as `keyledger cases` shows it.
+    pub case: String,
+    /// As things stood, or will stand, at this time, e.g. 2026-03-01T00:00:00Z [default: now].
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<Timestamp>,
 }
 
 /// One case, and who acts.
@@ -443,9 +460,9 @@ pub struct Events {
     /// What to do. Without it: list them.
     #[command(subcommand)]
     pub verb: Option<EventVerb>,
-    /// Those after this position.
-    #[arg(long, default_value_t = 0, value_name = "POSITION")]
-    pub after: u64,
+    /// Those after this position, the oldest first [default: the newest; with --follow all].
+    #[arg(long, value_name = "POSITION")]
+    pub after: Option<u64>,
     /// At most so many [default: 50, with --follow no end].
     #[arg(long)]
     pub limit: Option<usize>,
@@ -534,7 +551,7 @@ pub enum SandboxVerb {
 
 Examples:
   keyledger sandbox stub --listen 127.0.0.1:8090 --data ./stub
-  curl -X PUT localhost:8090/control/faults -d '{\"script\": [{\"operation\": \"create\", \"count\": 1, \"fault\": {\"kind\": \"commit_then_hang\"}}]}'"
+  curl -X PUT localhost:8090/control/faults -H 'Content-Type: application/json' -d '{\"script\": [{\"operation\": \"create\", \"count\": 1, \"fault\": {\"kind\": \"commit_then_hang\"}}]}'"
     )]
     Stub(Stub),
 }

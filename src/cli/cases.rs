@@ -1,18 +1,20 @@
-//! `keyledger cases`: the queue and its three repairs.
+//! `keyledger cases`: the queue, one case in full, and the three repairs.
 
+use jiff::Timestamp;
 use keyledger_console::access::Caller;
 use keyledger_console::api::{Api, Attach, Retry, View, Waive};
 use keyledger_console::model::Repaired;
 use keyledger_console::problem::Problem;
 use keyledger_projector::read::{CaseFilter, PageRequest};
 use keyledger_schemas::ids::Mode;
+use serde_json::json;
 
-use super::args::{CaseVerb, Cases, OneCase};
+use super::args::{CaseVerb, Cases, OneCase, ShowCase};
 use super::read::{self, CASES};
 use super::{Context, open};
-use crate::output::Exit;
+use crate::output::{Exit, WrongUse};
 
-/// Lists cases, or repairs one.
+/// Lists cases, shows one, or repairs one.
 ///
 /// # Errors
 ///
@@ -20,6 +22,7 @@ use crate::output::Exit;
 pub async fn run(context: &Context, cases: Cases) -> anyhow::Result<Exit> {
     match cases.verb {
         None => list(context, &cases).await,
+        Some(CaseVerb::Show(one)) => show(context, &one).await,
         Some(CaseVerb::Retry(one)) => {
             let repair = async |api: &Api, view: &View, caller: &Caller| {
                 api.retry(view, &one.case, &Retry { name: None }, Some(&caller.request), caller).await
@@ -58,7 +61,13 @@ async fn list(context: &Context, cases: &Cases) -> anyhow::Result<Exit> {
     Ok(Exit::Fine)
 }
 
-/// Does one repair. A case's id says its mode, but nobody types that: both are tried.
+async fn show(context: &Context, one: &ShowCase) -> anyhow::Result<Exit> {
+    let api = open::api(context).await?;
+    let case = in_its_mode(one.at, async |view| api.case(view, &one.case).await).await?;
+    read::detail(context.output, &json!(case))?;
+    Ok(Exit::Fine)
+}
+
 async fn repair(
     context: &Context,
     one: &OneCase,
@@ -67,17 +76,25 @@ async fn repair(
 ) -> anyhow::Result<Exit> {
     let caller = open::caller(context.actor(one.by.as_deref())?);
     let api = open::api(context).await?;
-    let mut view = View::default();
-    let mut repaired = repair(&api, &view, &caller).await;
-    if matches!(repaired, Err(Problem::NotFound { .. })) {
-        view.within.mode = Mode::Test;
-        repaired = repair(&api, &view, &caller).await;
-    }
-    let repaired = repaired.map_err(open::problem)?;
+    let repaired = in_its_mode(None, async |view| repair(&api, view, &caller).await).await?;
     if context.output.json {
         context.output.value(&repaired)?;
     } else {
         context.output.words(said);
     }
     Ok(Exit::Fine)
+}
+
+/// Asks about one case. Its id says its mode, but nobody types that: both are tried.
+async fn in_its_mode<T>(at: Option<Timestamp>, ask: impl AsyncFn(&View) -> Result<T, Problem>) -> anyhow::Result<T> {
+    let mut view = View { at, ..View::default() };
+    let mut answer = ask(&view).await;
+    if matches!(answer, Err(Problem::NotFound { .. })) {
+        view.within.mode = Mode::Test;
+        answer = ask(&view).await;
+    }
+    answer.map_err(|problem| match problem {
+        Problem::NotFound { what, id } => WrongUse(format!("there is no {what} `{id}`")).into(),
+        other => open::problem(other),
+    })
 }

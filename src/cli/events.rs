@@ -1,5 +1,6 @@
 //! `keyledger events`: the log itself.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::time::Duration;
 
@@ -48,28 +49,69 @@ pub async fn run(context: &Context, events: Events) -> anyhow::Result<Exit> {
 
 async fn list(context: &Context, log: &SqliteLog, events: &Events) -> anyhow::Result<Exit> {
     let wanted = events.limit.unwrap_or(LIMIT);
-    let mut rows = Vec::new();
-    let mut after = events.after;
-    while rows.len() < wanted {
-        let page = log.read_after(after, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = last.position;
-        let fitting = page.iter().filter(|event| fits(events, event)).map(row);
-        rows.extend(fitting.take(wanted - rows.len()));
-    }
+    let (rows, more) = match events.after {
+        Some(after) => oldest(log, events, after, wanted).await?,
+        None => newest(log, events, wanted).await?,
+    };
     if context.output.json {
         for row in &rows {
             context.output.value(row)?;
         }
+    } else if rows.is_empty() {
+        context.output.words("None.");
     } else {
         read::table(context.output, &rows, COLUMNS)?;
+    }
+    if more {
+        let which = if events.after.is_some() { "first" } else { "newest" };
+        context.output.words(format!("The {which} {} are shown; --limit and --after show others.", rows.len()));
     }
     Ok(Exit::Fine)
 }
 
+/// Up to `wanted` events after a position, and whether there are more.
+async fn oldest(
+    log: &SqliteLog,
+    events: &Events,
+    after: Position,
+    wanted: usize,
+) -> anyhow::Result<(Vec<Value>, bool)> {
+    let mut rows = Vec::new();
+    let mut after = after;
+    loop {
+        let page = log.read_after(after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok((rows, false)) };
+        after = last.position;
+        for event in page.iter().filter(|event| fits(events, event)) {
+            if rows.len() == wanted {
+                return Ok((rows, true));
+            }
+            rows.push(row(event));
+        }
+    }
+}
+
+/// The newest `wanted` events, in the order of the log, and whether there are more.
+async fn newest(log: &SqliteLog, events: &Events, wanted: usize) -> anyhow::Result<(Vec<Value>, bool)> {
+    let mut rows = VecDeque::new();
+    let mut end = log.head().await?.position;
+    while end > 0 {
+        let before = end.saturating_sub(PAGE as Position);
+        let page = log.read_after(before, usize::try_from(end - before)?).await?;
+        for event in page.iter().rev().filter(|event| fits(events, event)) {
+            if rows.len() == wanted {
+                return Ok((rows.into(), true));
+            }
+            rows.push_front(row(event));
+        }
+        end = before;
+    }
+    Ok((rows.into(), false))
+}
+
 async fn follow(context: &Context, log: &SqliteLog, events: &Events) -> anyhow::Result<Exit> {
     let mut left = events.limit.unwrap_or(usize::MAX);
-    let mut after = events.after;
+    let mut after = events.after.unwrap_or(0);
     while left > 0 {
         let page = log.read_after(after, PAGE).await?;
         let Some(last) = page.last() else {

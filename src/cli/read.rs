@@ -7,13 +7,14 @@ use keyledger_console::problem::Problem;
 use keyledger_projector::read::{CustomerFilter, PAGE_MAX, PageRequest, SubscriptionFilter, Within};
 use keyledger_schemas::money::Money;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::args::{self, Listing, Scope, Search, ShowVerb};
 use super::{Context, open};
 use crate::output::{Exit, Output};
 
-/// A column of a table: its head, and where its cell stands in a row's JSON.
+/// A column of a table: its head, and where its cell stands in a row's JSON; of several places, separated by blanks,
+/// the first that holds something.
 pub type Column = (&'static str, &'static str);
 
 const CUSTOMERS: &[Column] = &[("ID", "/id"), ("NAME", "/name"), ("EMAIL", "/email"), ("DELETED", "/deleted_at")];
@@ -41,12 +42,14 @@ pub const LICENSES: &[Column] = &[
 /// Cases, as every verb shows them.
 pub const CASES: &[Column] = &[
     ("ID", "/id"),
+    ("STATUS", "/status"),
     ("KIND", "/kind"),
     ("AMOUNT", "/amount"),
     ("CUSTOMER", "/customer"),
-    ("PURCHASE", "/purchase/stripe_id"),
+    ("ABOUT", "/purchase/stripe_id /subject"),
     ("SINCE", "/opened_at"),
     ("CAUSE", "/cause"),
+    ("DETAIL", "/detail"),
     ("NEXT", "/next"),
 ];
 
@@ -62,16 +65,36 @@ const OBLIGATIONS: &[Column] = &[
     ("CAUSE", "/cause"),
 ];
 
-const HITS: &[Column] =
-    &[("KIND", "/kind"), ("ID", "/id"), ("LABEL", "/label"), ("PURCHASE", "/purchase"), ("CUSTOMER", "/customer")];
+const PURCHASES: &[Column] = &[("PURCHASE", "/stripe_id"), ("CUSTOMER", "/customer"), ("SINCE", "/opened_at")];
+
+const ITEMS: &[Column] = &[
+    ("ITEM", "/id"),
+    ("PRICE", "/price"),
+    ("PRODUCT", "/product"),
+    ("QUANTITY", "/quantity"),
+    ("PERIOD END", "/period_end"),
+];
+
+const CROSS_LINKS: &[Column] = &[("KNOWN IN", "/system"), ("AS", "/id"), ("PAGE", "/url")];
+
+const HITS: &[Column] = &[
+    ("KIND", "/kind"),
+    ("ID", "/id"),
+    ("LABEL", "/label"),
+    ("STATUS", "/status"),
+    ("PURCHASE", "/purchase"),
+    ("CUSTOMER", "/customer"),
+];
 
 /// The lists inside of one thing, and how each is shown.
 const INNER: &[(&str, &[Column])] = &[
     ("cases", CASES),
     ("licenses", LICENSES),
-    ("subscriptions", SUBSCRIPTIONS),
+    ("purchases", PURCHASES),
+    ("items", ITEMS),
     ("obligations", OBLIGATIONS),
     ("payments", PAYMENTS),
+    ("cross_links", CROSS_LINKS),
 ];
 
 /// `keyledger customers`
@@ -117,13 +140,19 @@ pub async fn subscriptions(context: &Context, listing: Listing) -> anyhow::Resul
 /// When the query cannot be read, or the views cannot.
 pub async fn search(context: &Context, search: &Search) -> anyhow::Result<Exit> {
     let api = open::api(context).await?;
-    let found = api.search(&view(&search.scope), &search.query.join(" ")).await.map_err(open::problem)?;
-    let hits: Vec<Value> = found.groups.iter().flat_map(|group| &group.hits).map(|hit| json!(hit)).collect();
+    let (view, query) = (view(&search.scope), search.query.join(" "));
+    let found = api.search(&view, &query).await.map_err(|problem| open::bad_search(&query, problem))?;
+    let mut hits: Vec<Value> = found.groups.iter().flat_map(|group| &group.hits).map(|hit| json!(hit)).collect();
     if context.output.json {
         context.output.value(&found)?;
     } else if hits.is_empty() {
         context.output.words("Nothing found.");
     } else {
+        // A case that is closed must not look like one that waits for someone.
+        for hit in hits.iter_mut().filter(|hit| hit["kind"] == "case") {
+            let Some(id) = hit["id"].as_str() else { continue };
+            hit["status"] = json!(api.case(&view, id).await.map_err(open::problem)?.status);
+        }
         table(context.output, &hits, HITS)?;
     }
     if found.more {
@@ -185,8 +214,14 @@ pub async fn list<T: Serialize>(
 /// When nobody reads the output any more.
 pub fn table(output: Output, rows: &[Value], columns: &[Column]) -> std::io::Result<()> {
     let heads: Vec<&str> = columns.iter().map(|(head, _)| *head).collect();
-    let cells = |row: &Value| columns.iter().map(|(_, at)| cell(row.pointer(at).unwrap_or(&Value::Null))).collect();
+    let cells = |row: &Value| columns.iter().map(|(_, places)| cell(first(row, places))).collect();
     output.table(&heads, rows.iter().map(cells).collect())
+}
+
+/// What stands in the first of these places that holds something.
+fn first<'a>(row: &'a Value, places: &str) -> &'a Value {
+    let mut found = places.split(' ').filter_map(|at| row.pointer(at));
+    found.find(|value| !value.is_null()).unwrap_or(&Value::Null)
 }
 
 /// Prints one thing: its plain values one on each line, then its lists as tables.
@@ -199,9 +234,15 @@ pub fn detail(output: Output, one: &Value) -> std::io::Result<()> {
         return output.value(one);
     }
     let Value::Object(fields) = one else { return output.line(cell(one)) };
+    let mut fields = fields.clone();
+    lift_obligations(&mut fields);
+    let is_inner = |name: &str| INNER.iter().any(|(inner, _)| *inner == name);
+    let is_empty = |value: &Value| {
+        value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty)
+    };
     let plain: Vec<Vec<String>> = fields
         .iter()
-        .filter(|(name, value)| !INNER.iter().any(|(inner, _)| inner == name) && !value.is_null())
+        .filter(|(name, value)| !is_inner(name) && !is_empty(value))
         .map(|(name, value)| vec![name.clone(), cell(value)])
         .collect();
     output.table(&["FIELD", "VALUE"], plain)?;
@@ -213,6 +254,14 @@ pub fn detail(output: Output, one: &Value) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is owed for the purchases of a customer stands in them. As a table of its own it can be read.
+fn lift_obligations(fields: &mut Map<String, Value>) {
+    let Some(purchases) = fields.get("purchases").and_then(Value::as_array) else { return };
+    let owed = purchases.iter().filter_map(|purchase| purchase["obligations"].as_array()).flatten().cloned();
+    let owed: Vec<Value> = owed.collect();
+    fields.insert("obligations".to_owned(), Value::Array(owed));
 }
 
 /// A value for a person. Times lose their fractions of a second; what is not there is a dash.
@@ -248,6 +297,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_cell_is_the_first_place_that_holds_something() {
+        let places = "/purchase/stripe_id /subject";
+        assert_eq!(first(&json!({"purchase": {"stripe_id": "sub_1"}, "subject": "x"}), places), "sub_1");
+        assert_eq!(first(&json!({"purchase": null, "subject": "re_1"}), places), "re_1");
+        assert_eq!(first(&json!({}), places), &Value::Null);
+    }
+
+    #[test]
+    fn what_is_owed_is_shown_beside_the_purchases() {
+        let mut customer = json!({"purchases": [{"obligations": [{"unit": "a"}]}, {"obligations": [{"unit": "b"}]}]});
+        lift_obligations(customer.as_object_mut().unwrap());
+        assert_eq!(customer["obligations"], json!([{"unit": "a"}, {"unit": "b"}]));
+    }
 
     #[test]
     fn cells_are_for_people() {
