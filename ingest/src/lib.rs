@@ -18,4 +18,5 @@ pub mod record;
 mod refused;
 pub mod server;
 pub mod signature;
+mod stream;
 mod webhook;

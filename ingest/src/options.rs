@@ -12,6 +12,10 @@ use crate::signature::{self, BlankSecret, NamedSecret};
 /// The smallest bound of a request's head that leaves room for a signature header and a proxy's additions.
 const HEADER_BYTES_MIN: usize = 8 * 1024;
 
+/// How old a connection may get, in header timeouts, before an answer ends it: five minutes by default, which is long
+/// enough to spare a busy sender most of the handshakes.
+const HEADER_TIMEOUTS_PER_CONNECTION: u32 = 30;
+
 /// An hour. Stripe gives up long before.
 const TIMEOUT_MS_MAX: u64 = 60 * 60 * 1000;
 
@@ -25,8 +29,8 @@ pub struct Options {
     pub body_bytes_max: usize,
     /// How old a signature may be, in seconds. Default 300.
     pub signature_tolerance_s: u64,
-    /// How long a request may take to send its head, and how long a connection may be idle, in milliseconds.
-    /// Default 10000.
+    /// How long a sender may take to send the head of a request, to take an answer, and to be idle, in milliseconds. A
+    /// connection thirty times as old is closed with its next answer. Default 10000.
     pub header_timeout_ms: u64,
     /// How long a request may take to send its body, in milliseconds. Default 10000.
     pub body_timeout_ms: u64,
@@ -118,6 +122,23 @@ impl Options {
 
     pub(crate) fn header_timeout(&self) -> Duration {
         Duration::from_millis(self.header_timeout_ms)
+    }
+
+    /// How long a sender may take to take an answer.
+    pub(crate) fn answer_timeout(&self) -> Duration {
+        self.header_timeout()
+    }
+
+    /// The age of a connection whose next answer is the last.
+    pub(crate) fn connection_age(&self) -> Duration {
+        self.header_timeout() * HEADER_TIMEOUTS_PER_CONNECTION
+    }
+
+    /// The age at which a connection is dropped: time enough for a request that comes at [`Options::connection_age`],
+    /// behind an answer that is still being taken.
+    pub(crate) fn connection_age_max(&self) -> Duration {
+        let request = self.header_timeout() + self.body_timeout() + self.append_timeout().max(self.check_timeout());
+        self.connection_age() + self.answer_timeout() + request + self.answer_timeout()
     }
 
     pub(crate) fn body_timeout(&self) -> Duration {

@@ -13,6 +13,8 @@ mod observing;
 #[cfg(test)]
 mod signatures;
 #[cfg(test)]
+mod slow_readers;
+#[cfg(test)]
 mod stopping;
 #[cfg(test)]
 mod support;
