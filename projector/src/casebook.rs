@@ -11,7 +11,7 @@ use crate::derive::DerivedCase;
 use crate::facts::Waiver;
 use crate::waiting::Waiting;
 
-/// How long a refund, dispute or invoice may wait for its link before it is a case.
+/// How long a refund, dispute, refunded charge or invoice may wait for its link before it is a case.
 const ROUTED_WITHIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// Where a case stands.

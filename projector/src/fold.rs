@@ -232,19 +232,27 @@ impl<'c> Fold<'c> {
         Ok(())
     }
 
-    /// Keeps the cases of refunds, disputes and invoices that wait for their link.
+    /// Keeps the cases of refunds, disputes, refunded charges and invoices that wait for their link.
     async fn note_unrouted(
         &mut self,
         scope: &Scope,
         nodes: &BTreeSet<Node>,
         event: &Recorded,
     ) -> Result<(), ViewsError> {
-        let concerned = |node: &&Node| matches!(node.kind, Kind::Refund | Kind::Dispute | Kind::Invoice);
-        for node in nodes.iter().filter(concerned) {
+        let concerned =
+            |node: &&Node| matches!(node.kind, Kind::Refund | Kind::Dispute | Kind::Charge | Kind::Invoice);
+        let mut nodes: BTreeSet<Node> = nodes.iter().filter(concerned).cloned().collect();
+        // A refund that is shown is money which its charge need not show.
+        let objects = &scope_set(&mut self.scopes, scope).graph.objects;
+        let refunds = nodes.iter().filter(|node| node.kind == Kind::Refund).filter_map(|node| objects.get(node));
+        let charges: Vec<Node> = refunds.flat_map(|refund| refund.parents_of(Kind::Charge)).cloned().collect();
+        nodes.extend(charges);
+        for node in &nodes {
             let set = scope_set(&mut self.scopes, scope);
             set.load_waiting(self.db, node).await?;
             let Some(object) = set.graph.objects.get(node) else { continue };
-            let waiting = waiting::waiting(object, scope, &set.catalog, &self.settings);
+            let refunds = set.graph.refunds_minor(node);
+            let waiting = waiting::waiting(object, refunds, scope, &set.catalog, &self.settings);
             let subject = format!("{scope}:{}", node.id);
             let id = CaseId::derive("unrouted", &subject);
             let kept = self.loose_case(id, scope).await?;

@@ -28,4 +28,4 @@ pub use sql::ViewsError;
 pub const SCHEMA_VERSION: i64 = 2;
 
 /// Which fold the rows come from: raised whenever the same log would give other rows.
-pub const PROJECTION_VERSION: i64 = 2;
+pub const PROJECTION_VERSION: i64 = 3;

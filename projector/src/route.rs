@@ -72,6 +72,15 @@ impl Graph {
         self.objects.get(node).is_some_and(|object| object.purchase.is_none())
     }
 
+    /// What the known refunds of a charge come to, whatever became of them.
+    pub fn refunds_minor(&self, charge: &Node) -> i64 {
+        let refunds = self.children_of(charge, Kind::Refund).filter_map(|node| self.objects.get(node));
+        refunds.fold(0, |sum, object| match &object.facts {
+            ObjectFacts::Refund(refund) => sum.saturating_add(refund.amount_minor),
+            _ => sum,
+        })
+    }
+
     fn children(&self, node: &Node) -> impl Iterator<Item = &Node> {
         self.children.get(node).into_iter().flatten()
     }

@@ -20,11 +20,25 @@ pub struct Waiting {
     pub customer: Option<String>,
 }
 
-/// What is to be said of an object, if it waits and a person must know.
-pub fn waiting(object: &Object, scope: &Scope, catalog: &Catalog, settings: &DecidingSettings) -> Option<Waiting> {
-    let detail = waits_for(object, scope, catalog, settings)?;
+/// What is to be said of an object, if it waits and a person must know. `refunds_minor` is what the known refunds of a
+/// charge come to.
+pub fn waiting(
+    object: &Object,
+    refunds_minor: i64,
+    scope: &Scope,
+    catalog: &Catalog,
+    settings: &DecidingSettings,
+) -> Option<Waiting> {
     let summary = object.facts.summary();
-    let amount = summary.amount_minor.zip(summary.currency).map(|(minor, currency)| Money::new(minor, currency));
+    let (detail, minor) = if let ObjectFacts::Charge(charge) = &object.facts {
+        // What its refunds show waits with them.
+        let beyond = charge.refunded_minor.saturating_sub(refunds_minor);
+        let waits = object.purchase.is_none() && beyond > 0;
+        (waits.then_some("money of it was refunded, and it belongs to no known sale")?, Some(beyond))
+    } else {
+        (waits_for(object, scope, catalog, settings)?, summary.amount_minor)
+    };
+    let amount = minor.zip(summary.currency).map(|(minor, currency)| Money::new(minor, currency));
     Some(Waiting { detail, amount, customer: summary.customer })
 }
 

@@ -275,9 +275,16 @@ impl ScopeSet {
         Ok(set.units.entry(unit).or_default())
     }
 
-    /// Loads an object that waits for its link, with the prices and products of its lines where it is an invoice.
+    /// Loads an object that waits for its link, with the refunds of a charge, and the prices and products of an invoice's
+    /// lines.
     pub async fn load_waiting(&mut self, db: &mut SqliteConnection, node: &Node) -> Result<(), ViewsError> {
         self.load(db, node).await?;
+        if node.kind == crate::facts::Kind::Charge {
+            self.load_children(db, node).await?;
+            for child in self.graph.children.get(node).cloned().unwrap_or_default() {
+                self.load(db, &child).await?;
+            }
+        }
         let lines = match self.graph.objects.get(node).map(|object| &object.facts) {
             Some(ObjectFacts::Invoice(invoice)) => invoice.all_lines().to_vec(),
             _ => Vec::new(),

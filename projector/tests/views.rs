@@ -306,7 +306,7 @@ async fn a_checkpoint_that_someone_else_moved_refuses_the_batch() {
 async fn readers_are_told_what_to_do_when_there_are_no_views_of_this_build() {
     let world = World::new();
     let missing = Views::open_read(&world.url("views.db")).await.unwrap_err();
-    assert!(missing.to_string().contains("start the projector"), "{missing}");
+    assert!(missing.to_string().contains("`keyledger up`"), "{missing}");
     world.folded().await.close().await;
     let mut file = <sqlx::SqliteConnection as sqlx::Connection>::connect(&world.url("views.db")).await.unwrap();
     sqlx::query("update view_meta set projection_version = 0").execute(&mut file).await.unwrap();
@@ -493,4 +493,44 @@ async fn metadata_of_the_product_names_what_a_waiting_invoice_sold_too() {
         world.append(events.to_vec()).await;
         assert_eq!(unrouted(&world.folded().await, 61).await, ["default:-:live:in_9 open"]);
     }
+}
+
+#[tokio::test]
+async fn a_refund_that_only_its_charge_shows_waits_like_one_that_is_shown() {
+    let charge = serde_json::json!({
+        "id": "ch_8", "object": "charge", "amount": 4900, "amount_refunded": 700, "currency": "usd", "paid": true,
+        "status": "succeeded", "customer": "cus_8", "payment_intent": "pi_8", "livemode": true,
+    });
+    let charge = event_of("evt_charge_8", "charge.refunded", &charge);
+    let refund = serde_json::json!({
+        "id": "re_8", "object": "refund", "amount": 700, "currency": "usd", "status": "succeeded", "charge": "ch_8",
+        "payment_intent": "pi_8",
+    });
+    let refund = event_of("evt_refund_8", "refund.created", &refund);
+
+    let world = World::with(vec![charge.clone()]).await;
+    let views = world.folded().await;
+    assert_eq!(unrouted(&views, 59).await, Vec::<String>::new());
+    assert_eq!(unrouted(&views, 61).await, ["default:-:live:ch_8 open"]);
+    let found = cases(&views, late()).await;
+    assert_eq!(found[0].amount.as_ref().map(ToString::to_string).as_deref(), Some("7.00 USD"));
+
+    // The same money is one case, whichever is heard of first.
+    for events in [[charge.clone(), refund.clone()], [refund, charge]] {
+        let world = World::with(events.to_vec()).await;
+        assert_eq!(unrouted(&world.folded().await, 61).await, ["default:-:live:re_8 open"]);
+        let (tail, url) = (SqlTail::new(world.log.clone()), world.url("views.db"));
+        let report = replay(&tail, &url, Switch::CompareOnly, |_, _| {}).await;
+        assert_eq!(report.unwrap().differences, []);
+    }
+}
+
+#[tokio::test]
+async fn a_charge_without_refunds_waits_silently() {
+    let charge = serde_json::json!({
+        "id": "ch_8", "object": "charge", "amount": 4900, "amount_refunded": 0, "currency": "usd", "paid": true,
+        "status": "succeeded", "customer": "cus_8", "livemode": true,
+    });
+    let world = World::with(vec![event_of("evt_charge_8", "charge.succeeded", &charge)]).await;
+    assert_eq!(unrouted(&world.folded().await, 600).await, Vec::<String>::new());
 }

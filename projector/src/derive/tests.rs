@@ -708,6 +708,10 @@ mod met {
         assert_eq!(refused.derive().cases[0].attempts, 2);
         let retry = Event::RetryRequested(RetryRequested { unit: refused.unit_id("si_1", 1) });
         assert_eq!(refused.own("si_1", 1, &retry).cases(), ["no_key issuing 4900"]);
+        // A lost answer may still come to light: it stays in doubt, and is asked about when that is over.
+        let case = not_done(NotDone::Indeterminate).own("si_1", 1, &retry).derive().cases.remove(0);
+        assert_eq!((case.cause, case.awaits_issuer), (Some("indeterminate"), false));
+        assert!(case.next_attempt_at.is_some());
     }
 }
 

@@ -106,6 +106,9 @@ pub struct UnitFacts {
     pub licenses: BTreeMap<u32, UnitLicense>,
     /// The request that no outcome answered yet: what it asks for, and what the sale means to it.
     pub asked: Option<(Action, Mapping)>,
+    /// Until when the last request's call may still come to light.
+    #[serde(default)]
+    pub wait_until: Option<Timestamp>,
     /// The last attempt.
     pub attempts: u32,
     /// The last answer since the last request or retry, unless it was *done*.
@@ -129,6 +132,7 @@ impl UnitFacts {
         match event {
             Event::LicenseRequested(request) => {
                 self.asked = Some((request.action, request.mapping.clone()));
+                self.wait_until = Some(request.wait_until);
                 self.attempts = self.attempts.max(request.attempt);
                 self.answer = None;
             }
@@ -174,7 +178,7 @@ impl UnitFacts {
                     reason: waived.reason.clone(),
                 });
             }
-            Event::RetryRequested(_) => self.answer = None,
+            Event::RetryRequested(_) => self.retry(at),
             Event::RevokeRequested(_) => self.revoked_by_person = true,
             // What is owed, met and lapsed follows from money, licenses and time; what was attached, from the adoption
             // that follows. The rest is about no unit.
@@ -186,6 +190,16 @@ impl UnitFacts {
             | Event::KeyRevealed(_)
             | Event::SettingsChanged(_)
             | Event::BodyRefused(_) => {}
+        }
+    }
+
+    /// A person asks for another try. A call in doubt stays in doubt, and is asked about once it can no longer come to
+    /// light, not before.
+    fn retry(&mut self, at: Timestamp) {
+        let wait_until = self.wait_until;
+        self.answer = self.answer.take().filter(|answer| answer.answer == NotDone::Indeterminate);
+        if let Some(answer) = &mut self.answer {
+            answer.next_attempt_at = Some(wait_until.map_or(at, |until| at.max(until)));
         }
     }
 

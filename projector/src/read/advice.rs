@@ -14,12 +14,14 @@ pub(super) fn next(kind: &str, status: CaseStatus, cause: Option<&str>, id: Case
     match (kind, cause.unwrap_or_default()) {
         ("no_key" | "free_without_key" | "not_extended", cause) => unmet(cause, id),
         ("surplus_key", _) => {
-            format!("Two licenses exist for one paid unit. Delete one at its engine, then: keyledger cases waive {id}")
+            format!("Two licenses exist for one paid unit. Delete one at its engine, then: {}", waive(id))
         }
         ("unrouted", _) => {
-            "Money moved that no sale is known for. Resend the payment's events from Stripe's dashboard \
-             (payment intent, charge, invoice), or waive it if it is not a license sale."
-                .to_owned()
+            format!(
+                "Money moved that no sale is known for. Resend the payment's events from Stripe's dashboard (payment \
+                 intent, charge, invoice). If it is no license sale: {}",
+                waive(id)
+            )
         }
         ("unknown_status", _) => "Stripe shows a status that this version does not know. Update keyledger; until then \
              the last known status counts."
@@ -27,11 +29,16 @@ pub(super) fn next(kind: &str, status: CaseStatus, cause: Option<&str>, id: Case
         ("disputed", _) => "Answer the dispute at Stripe. The case closes when the dispute does.".to_owned(),
         ("mapping_error", _) => "Correct the metadata named here at Stripe; it is tried again by itself.".to_owned(),
         ("body_refused", _) => format!(
-            "Bodies over the size limit were refused. If they were Stripe's, resend them from the dashboard, then: \
-             keyledger cases waive {id}"
+            "Bodies over the size limit were refused. If they were Stripe's, resend them from the dashboard, then: {}",
+            waive(id)
         ),
-        _ => format!("Look at it, then: keyledger cases waive {id}"),
+        _ => format!("Look at it, then: {}", waive(id)),
     }
+}
+
+/// The command that closes a case. A reason must be given.
+fn waive(id: CaseId) -> String {
+    format!("keyledger cases waive {id} --reason \"…\"")
 }
 
 fn unmet(cause: &str, id: CaseId) -> String {
@@ -39,22 +46,54 @@ fn unmet(cause: &str, id: CaseId) -> String {
         "provider_refused" => format!("Mend what the provider names, then: keyledger cases retry {id}"),
         "provider_unavailable" => format!("Nothing: it is tried again by itself. At once: keyledger cases retry {id}"),
         "indeterminate" => format!(
-            "Nothing: the provider is asked whether it made the license before another is made. At once: keyledger \
-             cases retry {id}"
+            "Nothing: the provider is asked whether it made the license before another is made, once the last call \
+             can no longer come to light. As soon as that is so: keyledger cases retry {id}"
         ),
         "left_by_other_system" => format!(
-            "Another system was charged with this sale and left it without a key. Name the key it made in Stripe's \
-             metadata (skm_key_id), or let keyledger issue one ([policy] left_by_other_system = \"issue\"), or: \
-             keyledger cases waive {id}"
+            "Another system was to make the key of this sale, and none is named. Name the key it made in Stripe's \
+             metadata (skm_key_id), or let keyledger issue one ([policy] left_by_other_system = \"issue\", then restart \
+             keyledger), or: {}",
+            waive(id)
         ),
         "waiting_for_link" => "What was bought is not known yet. Subscribe the endpoint to invoice.paid and \
              customer.subscription.*, and resend the events from Stripe's dashboard."
             .to_owned(),
-        "unmapped_price" => "Add a [[catalog]] entry for the price named here; it is issued by itself then.".to_owned(),
-        "lines_unknown" => "What the session sold is not known. Add a default [[catalog]] entry, or metadata on the \
-             session that names the product."
+        "unmapped_price" => "Add a [[catalog]] entry for the price named here, then restart keyledger: it is issued by \
+             itself then."
             .to_owned(),
-        "issuer_behind" => "Nothing while the issuer catches up; if it stays, start it: keyledger issuer".to_owned(),
+        "lines_unknown" => "What the session sold is not known. Put metadata on the session that names the product, or add \
+             a default [[catalog]] entry and restart keyledger."
+            .to_owned(),
+        "issuer_behind" => "Nothing while the issuer catches up; if it stays, see that it runs: keyledger up".to_owned(),
         _ => "Nothing: it is being issued. If it stays, see: keyledger doctor".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_one_that_works_as_it_stands() {
+        let id = CaseId::derive("no_key", "a unit");
+        let causes = [
+            "provider_refused",
+            "provider_unavailable",
+            "indeterminate",
+            "left_by_other_system",
+            "waiting_for_link",
+            "unmapped_price",
+            "lines_unknown",
+            "issuer_behind",
+            "issuing",
+        ];
+        let of_causes = causes.map(|cause| next("no_key", CaseStatus::Open, Some(cause), id));
+        let of_kinds = super::super::CASE_KINDS.map(|kind| next(kind, CaseStatus::Open, None, id));
+        for advice in of_causes.iter().chain(&of_kinds) {
+            let Some((_, command)) = advice.split_once(": keyledger ") else { continue };
+            let works =
+                [format!("cases waive {id} --reason \"…\""), format!("cases retry {id}"), "up".into(), "doctor".into()];
+            assert!(works.contains(&command.to_owned()), "{advice}");
+        }
     }
 }

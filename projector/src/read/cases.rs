@@ -150,6 +150,7 @@ impl CaseRow {
             opened_position: sql::unsigned(self.opened_position),
             closed_at: sql::parse_optional_time(self.closed_at.as_deref())?,
             cause,
+            awaits_issuer: self.awaits_issuer != 0,
             detail: self.detail,
             attempts: sql::unsigned(self.attempts),
             next_attempt_at: sql::parse_optional_time(self.next_attempt_at.as_deref())?,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use keyledger_schemas::ids::UnitId;
+use keyledger_schemas::ids::{SourceName, UnitId};
 use serde::Serialize;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
@@ -23,6 +23,9 @@ const BUSY: Duration = Duration::from_secs(5);
 const OPEN_OBLIGATIONS: &str = "select scope, subject, purchase, item, number, kind, cause from casefile \
      where status = 'open' and kind in ('no_key', 'free_without_key', 'not_extended') and mode = $1 \
      and (cast($2 as text) is null or source = $2) order by subject, kind";
+
+const SOURCE_SEEN: &str = "select exists(select 1 from object where source = $1) \
+     or exists(select 1 from customer where source = $1) or exists(select 1 from casefile where source = $1)";
 
 /// The views, for reading. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -52,7 +55,7 @@ impl Views {
     pub async fn open_read(url: &str) -> Result<Self, ViewsError> {
         let options = SqliteConnectOptions::from_str(url)?;
         if !Path::new(options.get_filename()).exists() {
-            return Err(ViewsError::Unusable { reason: format!("`{url}` does not exist; start the projector first") });
+            return Err(ViewsError::Unusable { reason: format!("`{url}` does not exist; `keyledger up` or `keyledger replay` makes it") });
         }
         let options =
             options.create_if_missing(false).busy_timeout(BUSY).pragma("query_only", "on").disable_statement_logging();
@@ -60,7 +63,7 @@ impl Views {
         let meta: Result<Option<(i64, i64)>, _> = sqlx::query_as(META).fetch_optional(&pool).await;
         let reason = match meta {
             Ok(Some((SCHEMA_VERSION, PROJECTION_VERSION))) => return Ok(Self { pool }),
-            Ok(_) => format!("`{url}` was made by another build; start the projector, or run `keyledger replay`"),
+            Ok(_) => format!("`{url}` was made by another build; start `keyledger up`, or run `keyledger replay`"),
             Err(error) => format!("`{url}` holds no views: {error}"),
         };
         pool.close().await;
@@ -79,6 +82,15 @@ impl Views {
             .fetch_all(&self.pool)
             .await?;
         rows.into_iter().map(OpenRow::read).collect()
+    }
+
+    /// Whether anything in the views came from this source.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; try again.
+    pub async fn has_source(&self, source: &SourceName) -> Result<bool, ViewsError> {
+        Ok(sqlx::query_scalar(SOURCE_SEEN).bind(source.as_str()).fetch_one(&self.pool).await?)
     }
 
     /// Closes all connections.

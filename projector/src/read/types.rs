@@ -439,6 +439,8 @@ pub struct Case {
     pub closed_at: Option<Timestamp>,
     /// Why.
     pub cause: Option<String>,
+    /// The issuer acts on it by itself, and nothing but its next step is missing.
+    pub awaits_issuer: bool,
     /// More about why: what the provider said, which price, which status.
     pub detail: Option<String>,
     /// How often a provider was asked.
@@ -452,6 +454,19 @@ pub struct Case {
     /// What to do, in plain words.
     pub next: String,
 }
+
+/// Every kind of case that these views hold.
+pub const CASE_KINDS: [&str; 9] = [
+    "no_key",
+    "not_extended",
+    "free_without_key",
+    "surplus_key",
+    "unrouted",
+    "unknown_status",
+    "disputed",
+    "mapping_error",
+    "body_refused",
+];
 
 /// Which cases. Terms are joined by *and*; none means all.
 #[derive(Clone, Debug, Default)]
