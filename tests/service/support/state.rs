@@ -50,8 +50,6 @@ async fn licenses_at(caller: &Caller, source: &str, time: &str) -> BTreeMap<Stri
     let mut of_unit: BTreeMap<(String, String), (u64, String)> = BTreeMap::new();
     for row in caller.list(&format!("/licenses?source={source}&at={time}")).await {
         let shown = ["state", "seats", "paid_until", "expires_at", "perpetual"].map(|field| row[field].to_string());
-        // Of a unit whose money was gone before a license was made there is nothing else to show.
-        let shown = if row["state"] == "revoked" { &shown[..1] } else { &shown[..] };
         let generation = row["generation"].as_u64().unwrap();
         let unit = (stripe_id(&row), row["unit"].as_str().unwrap().to_owned());
         let latest = of_unit.entry(unit).or_default();
