@@ -55,8 +55,9 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     if unmapped == 0 {
         return Ok(Exit::Fine);
     }
+    let sell = if unmapped == 1 { "sells" } else { "sell" };
     context.output.words(format!(
-        "\n{unmapped} of them sell nothing yet: say under [[catalog]] what each one means, and restart. What was paid \
+        "\n{unmapped} of them {sell} nothing yet: say under [[catalog]] what each one means, and restart. What was paid \
          by then is issued by itself."
     ));
     Ok(Exit::Found)
