@@ -3,12 +3,15 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, ColumnConstraint, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 /// Away from a terminal, progress is one line as often as this.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
+/// A terminal of this many columns has room for an id in one piece.
+const WIDE: u16 = 120;
 
 /// How a verb ended, when it did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +90,11 @@ impl Output {
         };
         table.set_header(head.iter().map(bold));
         table.add_rows(rows);
+        let is_wide = table.width().is_none_or(|width| width >= WIDE);
+        if let Some(first) = table.column_mut(0).filter(|_| is_wide) {
+            // Ids stand first, and are there to be copied. In a narrow terminal they would leave no room for the rest.
+            first.set_constraint(ColumnConstraint::ContentWidth);
+        }
         self.line(trimmed(&table.to_string()))
     }
 

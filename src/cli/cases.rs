@@ -7,7 +7,7 @@ use keyledger_console::model::Repaired;
 use keyledger_console::problem::Problem;
 use keyledger_projector::read::{CaseFilter, PageRequest};
 use keyledger_schemas::ids::Mode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::{CaseVerb, Cases, OneCase, ShowCase};
 use super::read::{self, CASES};
@@ -27,7 +27,13 @@ pub async fn run(context: &Context, cases: Cases) -> anyhow::Result<Exit> {
             let repair = async |api: &Api, view: &View, caller: &Caller| {
                 api.retry(view, &one.case, &Retry { name: None }, Some(&caller.request), caller).await
             };
-            self::repair(context, &one, "It will be tried again at once.", repair).await
+            self::repair(
+                context,
+                &one,
+                "It is tried again at once; where a call's outcome is unknown, as soon as that is settled.",
+                repair,
+            )
+            .await
         }
         Some(CaseVerb::Waive(waive)) => {
             let repair = async |api: &Api, view: &View, caller: &Caller| {
@@ -57,15 +63,30 @@ async fn list(context: &Context, cases: &Cases) -> anyhow::Result<Exit> {
     let filter = CaseFilter { kind: cases.kind.clone(), status: cases.status.parse().ok(), ..CaseFilter::default() };
     let view = read::view(&cases.scope);
     let pages = async |request: PageRequest| api.cases(&view, &filter, &request).await;
-    read::list(context, &cases.page, CASES, pages).await?;
+    let columns = if filter.status.is_some() { read::cases_of_one_status() } else { CASES.to_vec() };
+    read::list(context, &cases.page, &columns, pages).await?;
     Ok(Exit::Fine)
 }
 
 async fn show(context: &Context, one: &ShowCase) -> anyhow::Result<Exit> {
     let api = open::api(context).await?;
     let case = in_its_mode(one.at, async |view| api.case(view, &one.case).await).await?;
-    read::detail(context.output, &json!(case))?;
+    let mut shown = json!(case);
+    if !context.output.json {
+        for_a_person(&mut shown);
+    }
+    read::detail(context.output, &shown)?;
     Ok(Exit::Fine)
+}
+
+/// That nothing more is known, and that it is not tried again by itself, is worth a line too.
+fn for_a_person(case: &mut Value) {
+    case["purchase"] = case["purchase"]["stripe_id"].clone();
+    for field in ["detail", "next_attempt_at"] {
+        if case[field].is_null() {
+            case[field] = json!("–");
+        }
+    }
 }
 
 async fn repair(

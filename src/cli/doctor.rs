@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use keyledger_engine::keys::{DeploymentKeys, KeysError};
 use keyledger_eventlog::log::EventLog;
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::Context;
 use super::catalog::{Prices, is_unmapped};
-use super::open::{self, Seen};
+use super::open::{self, Seen, absolute};
 use crate::keys;
 use crate::output::{Exit, Output, counted};
 use crate::serve::Lock;
@@ -205,7 +205,10 @@ fn token(report: &mut Report, settings: &Settings) {
         None => read_token(&settings.api.token_file),
     };
     match token {
-        Ok(token) if !Secret::is_blank(&token) => report.good("API token", "is set"),
+        Ok(token) if !Secret::is_blank(&token) => match &settings.api.token {
+            Some(_) => report.good("API token", "is in the settings"),
+            None => report.good("API token", format!("in {}", absolute(&settings.api.token_file).display())),
+        },
         Ok(_) => report.problem("API token", "is blank", "leave it out: one is made"),
         Err(reason) => report.warning("API token", reason, "run `keyledger init`; the first start makes one too"),
     }
@@ -266,9 +269,9 @@ fn catalog(report: &mut Report, rows: &[Value]) {
     let unmapped: Vec<&str> =
         rows.iter().filter(|row| is_unmapped(row)).filter_map(|row| row["price"].as_str()).collect();
     if unmapped.is_empty() {
-        report.good("catalog", format!("{} prices seen, all mapped", rows.len()));
+        report.good("catalog", format!("{} seen, none that sells nothing", counted(rows.len(), "price")));
     } else {
-        let found = format!("{} sell nothing yet: {}", unmapped.len(), unmapped.join(", "));
+        let found = format!("nothing is sold for {} yet: {}", counted(unmapped.len(), "price"), unmapped.join(", "));
         report.problem("catalog", found, "say under [[catalog]] what they mean, and restart");
     }
 }
@@ -300,11 +303,6 @@ async fn views(report: &mut Report, settings: &Settings, log: Option<&SqliteLog>
         Err(error) => report.problem("views", format!("{error:#}"), "run `keyledger replay`"),
     }
     views.close().await;
-}
-
-/// A path that says where it is, whatever folder this was started in.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn print(report: &Report, output: Output) -> std::io::Result<()> {

@@ -29,23 +29,24 @@ pub async fn run(context: &Context, _: &Init) -> anyhow::Result<Exit> {
     let file = context.shared.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
     let wrote = write_new(&file, EXAMPLE.as_bytes(), 0o600).with_context(|| format!("writing {}", file.display()))?;
     let settings = Settings::load(Some(&file), &context.environment)?;
+    let shown = |path: &Path| open::absolute(path).display().to_string();
     let mut made = Vec::new();
     let mut kept = Vec::new();
-    if wrote { &mut made } else { &mut kept }.push(file.display().to_string());
+    if wrote { &mut made } else { &mut kept }.push(shown(&file));
 
     refuse_beside_others_log(&settings).await?;
     make_data_dir(&settings.data_dir)?;
     match DeploymentKeys::create(&settings.keys_dir) {
-        Ok(_) => made.push(settings.keys_dir.display().to_string()),
+        Ok(_) => made.push(shown(&settings.keys_dir)),
         Err(KeysError::Exists { .. }) => {
             DeploymentKeys::load(&settings.keys_dir)?;
-            kept.push(settings.keys_dir.display().to_string());
+            kept.push(shown(&settings.keys_dir));
         }
         Err(error) => return Err(error.into()),
     }
     if settings.api.token.is_none() {
         let token = make_token(&settings.api.token_file)?;
-        if token { &mut made } else { &mut kept }.push(settings.api.token_file.display().to_string());
+        if token { &mut made } else { &mut kept }.push(shown(&settings.api.token_file));
     }
     if context.output.json {
         context.output.value(&json!({"made": made, "kept": kept}))?;

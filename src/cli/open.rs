@@ -1,5 +1,6 @@
 //! What verbs read from: the log and the views of a deployment that exists. Nothing is made here.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,11 @@ const ATTEMPTS_MAX: u32 = 20;
 /// How long to wait before asking again.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// A path that says where it is, whatever folder this was started in.
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// The log, if there is one.
 ///
 /// # Errors
@@ -46,7 +52,7 @@ pub async fn log_of(settings: &Settings) -> anyhow::Result<SqliteLog> {
     if !settings.log.exists() {
         return Err(NotReachable(format!(
             "there is no log at {} yet: start `keyledger up` first",
-            settings.log.display()
+            absolute(&settings.log).display()
         ))
         .into());
     }

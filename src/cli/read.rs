@@ -13,8 +13,8 @@ use super::args::{self, Listing, Scope, Search, ShowVerb};
 use super::{Context, open};
 use crate::output::{Exit, Output};
 
-/// A column of a table: its head, and where its cell stands in a row's JSON; of several places, separated by blanks,
-/// the first that holds something.
+/// A column of a table: its head, and where its cell stands in a row's JSON. Of several places, separated by blanks, the
+/// first that holds something; of places joined by `+` all that do.
 pub type Column = (&'static str, &'static str);
 
 const CUSTOMERS: &[Column] = &[("ID", "/id"), ("NAME", "/name"), ("EMAIL", "/email"), ("DELETED", "/deleted_at")];
@@ -48,10 +48,14 @@ pub const CASES: &[Column] = &[
     ("CUSTOMER", "/customer"),
     ("ABOUT", "/purchase/stripe_id /subject"),
     ("SINCE", "/opened_at"),
-    ("CAUSE", "/cause"),
-    ("DETAIL", "/detail"),
+    ("CAUSE", "/cause+/detail"),
     ("NEXT", "/next"),
 ];
+
+/// Cases of one status.
+pub fn cases_of_one_status() -> Vec<Column> {
+    CASES.iter().copied().filter(|(head, _)| *head != "STATUS").collect()
+}
 
 const PAYMENTS: &[Column] =
     &[("PAYMENT", "/id"), ("KIND", "/kind"), ("STATUS", "/status"), ("AMOUNT", "/amount"), ("AT", "/at")];
@@ -214,14 +218,16 @@ pub async fn list<T: Serialize>(
 /// When nobody reads the output any more.
 pub fn table(output: Output, rows: &[Value], columns: &[Column]) -> std::io::Result<()> {
     let heads: Vec<&str> = columns.iter().map(|(head, _)| *head).collect();
-    let cells = |row: &Value| columns.iter().map(|(_, places)| cell(first(row, places))).collect();
+    let cells = |row: &Value| columns.iter().map(|(_, places)| in_places(row, places)).collect();
     output.table(&heads, rows.iter().map(cells).collect())
 }
 
-/// What stands in the first of these places that holds something.
-fn first<'a>(row: &'a Value, places: &str) -> &'a Value {
-    let mut found = places.split(' ').filter_map(|at| row.pointer(at));
-    found.find(|value| !value.is_null()).unwrap_or(&Value::Null)
+/// What stands in these places of a row, see [`Column`].
+fn in_places(row: &Value, places: &str) -> String {
+    let held = |at: &str| row.pointer(at).filter(|value| !value.is_null()).map(cell);
+    let joined = |places: &str| Some(places.split('+').filter_map(held).collect::<Vec<_>>().join(": "));
+    let mut found = places.split(' ').filter_map(joined).filter(|text| !text.is_empty());
+    found.next().unwrap_or_else(|| cell(&Value::Null))
 }
 
 /// Prints one thing: its plain values one on each line, then its lists as tables.
@@ -299,11 +305,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_is_the_first_place_that_holds_something() {
+    fn a_cell_is_the_first_place_that_holds_something_or_all_that_are_joined() {
         let places = "/purchase/stripe_id /subject";
-        assert_eq!(first(&json!({"purchase": {"stripe_id": "sub_1"}, "subject": "x"}), places), "sub_1");
-        assert_eq!(first(&json!({"purchase": null, "subject": "re_1"}), places), "re_1");
-        assert_eq!(first(&json!({}), places), &Value::Null);
+        assert_eq!(in_places(&json!({"purchase": {"stripe_id": "sub_1"}, "subject": "x"}), places), "sub_1");
+        assert_eq!(in_places(&json!({"purchase": null, "subject": "re_1"}), places), "re_1");
+        assert_eq!(in_places(&json!({}), places), "–");
+        assert_eq!(in_places(&json!({"cause": "a", "detail": "b"}), "/cause+/detail"), "a: b");
+        assert_eq!(in_places(&json!({"cause": "a", "detail": null}), "/cause+/detail"), "a");
+        assert_eq!(in_places(&json!({}), "/cause+/detail"), "–");
     }
 
     #[test]

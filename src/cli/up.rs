@@ -1,10 +1,10 @@
 //! `keyledger up`: everything in one process.
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::Context;
 use super::args::{Role, Up};
+use super::{Context, open};
 use crate::output::Exit;
 use crate::serve::{self, Running, Wanted};
 use crate::settings::Settings;
@@ -30,7 +30,7 @@ pub async fn run(context: &Context, up: &Up) -> anyhow::Result<Exit> {
     }
     let running = running?;
     context.output.value(&running.ready())?;
-    say(context, &running);
+    say(context, &running, &open::absolute(&settings.data_dir));
     running.run(stop_timeout).await?;
     Ok(Exit::Fine)
 }
@@ -40,23 +40,24 @@ pub async fn run(context: &Context, up: &Up) -> anyhow::Result<Exit> {
 fn absent(settings: &Settings) -> Vec<(&'static str, PathBuf)> {
     let places =
         [("new keys", &settings.keys_dir), ("a new log", &settings.log), ("a new API token", &settings.api.token_file)];
-    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-    places.into_iter().map(|(what, path)| (what, absolute(path))).filter(|(_, path)| !path.exists()).collect()
+    places.into_iter().map(|(what, path)| (what, open::absolute(path))).filter(|(_, path)| !path.exists()).collect()
 }
 
 /// Tells where everything is: in words on a terminal, else as a log line. A token is shown on a terminal alone; where
 /// stderr is collected it has no business.
-fn say(context: &Context, running: &Running) {
+fn say(context: &Context, running: &Running, data: &Path) {
     let (ingest, api) = (running.ingest_url(), running.api_url());
     if !io::stderr().is_terminal() {
-        tracing::info!(ingest, api, "ready; the API's token is in {}", running.token_from);
+        tracing::info!(ingest, api, data = %data.display(), "ready; the API's token is in {}", running.token_from);
         return;
     }
     let token = match &running.token {
         Some(token) => format!("Its token is {}", token.expose()),
         None => "From this machine it needs no token".to_owned(),
     };
+    let data = data.display();
     context.output.words(format!(
-        "keyledger is ready.\n  Stripe's webhooks go to {ingest}/webhooks/stripe\n  The API is at {api}/api/v1/status\n  {token}"
+        "keyledger is ready.\n  Stripe's webhooks go to {ingest}/webhooks/stripe\n  The API is at {api}/api/v1/status\n  \
+         {token}\n  Its data is in {data}"
     ));
 }
