@@ -85,7 +85,8 @@ pub enum AppendError {
         /// Where the other event stands.
         position: Position,
     },
-    /// The log could not be reached or is shutting down; nothing was written. Try again later.
+    /// The log could not be reached or is shutting down; nothing was written, unless a commit had failed when it was
+    /// closed. Try again later.
     #[error("the log is not available")]
     Unavailable(#[source] LogError),
 }
@@ -132,7 +133,8 @@ pub enum LogError {
 /// * **Expected version.** Checked and written in one transaction, across processes.
 /// * **Chained.** Each event carries [`Recorded::chain_after`] of its predecessor's chain value.
 /// * **Known outcome.** When a commit's fate is unknown, the adapter looks the ids up before it answers.
-///   [`AppendError::Unavailable`] always means that nothing was written.
+///   [`AppendError::Unavailable`] means that nothing was written, but for one case: a commit failed, and the log was
+///   closed before it could be looked up. Whoever asks again after the next start is told.
 /// * **Many processes.** The head is read inside every append: a command-line verb is a second writer.
 #[async_trait]
 pub trait EventLog: StateStore {
@@ -144,14 +146,16 @@ pub trait EventLog: StateStore {
     /// on `Unavailable` try again later.
     async fn append(&self, append: Append) -> Result<Vec<Placed>, AppendError>;
 
-    /// Up to `limit` events after `after`, in order. Empty at the end.
+    /// Up to `limit` events after `after`, in order. A page may be shorter than `limit` though more follows, because
+    /// its bytes are bounded too; only an empty one is the end.
     ///
     /// # Errors
     ///
     /// [`LogError::Damaged`] names a position that cannot be read; everything else may be tried again.
     async fn read_after(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, LogError>;
 
-    /// Up to `limit` events of one stream after version `after`, in order.
+    /// Up to `limit` events of one stream after version `after`, in order. As with [`EventLog::read_after`], only an
+    /// empty page is the end.
     ///
     /// # Errors
     ///

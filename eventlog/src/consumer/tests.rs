@@ -127,8 +127,8 @@ async fn a_retry_waits_by_the_table_and_offers_the_same_batch_again() {
 #[test]
 fn the_last_delay_repeats() {
     assert_eq!(delay(DELAYS, 1), DELAYS[0]);
-    assert_eq!(delay(DELAYS, DELAYS.len()), Duration::from_hours(1));
-    assert_eq!(delay(DELAYS, 1000), Duration::from_hours(1));
+    assert_eq!(delay(DELAYS, DELAYS.len()), Duration::from_secs(30));
+    assert_eq!(delay(DELAYS, 1000), Duration::from_secs(30));
     assert_eq!(delay(&[], 1), Duration::ZERO);
 }
 
@@ -190,6 +190,16 @@ async fn a_log_exchanged_under_a_running_consumer_is_noticed() {
     other.append(Append::events(events)).await.unwrap();
     consumer.tail = Arc::new(SqlTail::new(Arc::new(other)));
     assert!(matches!(consumer.step().await, Err(HandleError::Diverged { position: 4 })));
+}
+
+#[tokio::test]
+async fn a_byte_that_changed_in_the_data_stops_the_role() {
+    let log = log_of(3).await;
+    let mut batch = log.read_after(0, 3).await.unwrap();
+    assert!(follows(&batch, Checkpoint::default()).is_ok());
+    batch[1].data = b"{ }".to_vec();
+    let Err(HandleError::Fatal(error)) = follows(&batch, Checkpoint::default()) else { panic!("not noticed") };
+    assert_eq!(error.to_string(), "the event at position 2 is damaged: its data is not what was recorded");
 }
 
 #[tokio::test]

@@ -314,3 +314,22 @@ async fn only_its_owner_can_read_the_file() {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", file.path());
     }
 }
+
+#[tokio::test]
+async fn a_duplicate_of_what_another_process_left_is_synced_before_it_is_acknowledged() {
+    let place = Place::new();
+    let append = || Append::events(vec![event("evt_1", "s", "{}")]);
+    let log = place.open().await;
+    log.append(append()).await.unwrap();
+    log.close().await;
+
+    let log = place.open().await;
+    let settled =
+        async || -> i64 { sqlx::query_scalar("select settled from log_meta").fetch_one(&log.0.readers).await.unwrap() };
+    let before = settled().await;
+    for _ in 0..2 {
+        assert_eq!(log.append(append()).await.unwrap(), [Placed::Duplicate(1)]);
+        assert_eq!(settled().await, before + 1, "the first commits something, the second has nothing to sync");
+    }
+    log.close().await;
+}

@@ -131,10 +131,16 @@ pub(super) async fn look(connect: &SqliteConnectOptions, witness: &Witness) -> R
     let mut connection = schema::connect(connect).await?;
     let mut transaction = connection.begin_with("begin immediate").await?;
     let committed = seen(&mut transaction, witness).await?;
-    sqlx::query(SETTLE).execute(&mut *transaction).await?;
+    touch(&mut transaction).await?;
     transaction.commit().await?;
     connection.close().await?;
     Ok(committed)
+}
+
+/// Writes something that means nothing, so that the commit writes, and syncs, to the file.
+pub(super) async fn touch(transaction: &mut Transaction<'_, Sqlite>) -> Result<(), LogError> {
+    sqlx::query(SETTLE).execute(&mut **transaction).await?;
+    Ok(())
 }
 
 async fn seen(transaction: &mut Transaction<'_, Sqlite>, witness: &Witness) -> Result<bool, LogError> {

@@ -46,6 +46,9 @@ pub(super) struct Writer {
     connect: SqliteConnectOptions,
     /// `None` after a failure: the next transaction begins on a new one.
     connection: Option<SqliteConnection>,
+    /// Whether this writer has committed anything. What it found in the file when it began may have been written by
+    /// a process that was killed before it synced; its first commit syncs that too.
+    has_synced: bool,
     clock: Arc<dyn Clock>,
     wake: watch::Sender<Position>,
     group: usize,
@@ -85,6 +88,7 @@ impl Writer {
             log_id: opened.log_id,
             connect: opened.connect,
             connection: Some(opened.connection),
+            has_synced: false,
             clock,
             wake,
             group,
@@ -160,12 +164,14 @@ impl Writer {
             connection,
             group,
             &*self.clock,
+            self.has_synced,
             #[cfg(test)]
             &self.faults,
         )
         .await;
-        if result.is_err() {
-            self.connection = None;
+        match &result {
+            Ok(_) => self.has_synced = true,
+            Err(_) => self.connection = None,
         }
         result
     }
@@ -200,12 +206,16 @@ async fn transact(
     connection: &mut SqliteConnection,
     group: &[Request],
     clock: &dyn Clock,
+    has_synced: bool,
     #[cfg(test)] faults: &Faults,
 ) -> Result<Written, Failed> {
     let begun = connection.begin_with("begin immediate").await;
     let mut transaction = begun.map_err(|error| Failed::Begin(error.into()))?;
     let written = write_all(&mut transaction, group, clock).await.map_err(Failed::Statement)?;
-    if written.witness.is_nothing() {
+    if written.witness.is_nothing() && !has_synced {
+        // A duplicate is acknowledged too, and must be on the disk by then.
+        write::touch(&mut transaction).await.map_err(Failed::Statement)?;
+    } else if written.witness.is_nothing() {
         // Nothing was written, so there is nothing that a failure could leave in doubt.
         transaction.rollback().await.map_err(|error| Failed::Statement(error.into()))?;
         return Ok(written);
