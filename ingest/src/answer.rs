@@ -23,6 +23,8 @@ pub enum Outcome {
     BadSignature(BadSignature),
     /// Rightly signed, but not a Stripe event.
     NotAnEvent,
+    /// Another source has this event: both are one account.
+    SameAccount,
     /// Larger than the limit.
     TooLarge,
     /// The body did not arrive in time.
@@ -47,6 +49,7 @@ impl Outcome {
             Self::BadSignature(BadSignature::TooOld) => "stale",
             Self::BadSignature(_) => "bad_signature",
             Self::NotAnEvent => "not_an_event",
+            Self::SameAccount => "same_account",
             Self::TooLarge => "too_large",
             Self::TooSlow => "too_slow",
             Self::Interrupted => "interrupted",
@@ -62,6 +65,7 @@ impl Outcome {
             Self::Stored | Self::Duplicate => StatusCode::OK,
             Self::UnknownSource => StatusCode::NOT_FOUND,
             Self::BadSignature(_) | Self::NotAnEvent | Self::Interrupted => StatusCode::BAD_REQUEST,
+            Self::SameAccount => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Overloaded | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -71,7 +75,12 @@ impl Outcome {
 
     fn leaves_body_unread(self) -> bool {
         match self {
-            Self::Stored | Self::Duplicate | Self::BadSignature(_) | Self::NotAnEvent | Self::Unavailable => false,
+            Self::Stored
+            | Self::Duplicate
+            | Self::BadSignature(_)
+            | Self::NotAnEvent
+            | Self::SameAccount
+            | Self::Unavailable => false,
             Self::UnknownSource
             | Self::TooLarge
             | Self::TooSlow
@@ -87,6 +96,7 @@ impl Outcome {
             Self::UnknownSource => "no source has this name".to_owned(),
             Self::BadSignature(reason) => reason.to_string(),
             Self::NotAnEvent => "the body is not a Stripe event".to_owned(),
+            Self::SameAccount => "another source of this service has this event: they are one account".to_owned(),
             Self::TooLarge => "the body is larger than this service takes".to_owned(),
             Self::TooSlow => "the body did not arrive in time".to_owned(),
             Self::Interrupted => "the body is not complete".to_owned(),

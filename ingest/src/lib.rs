@@ -16,6 +16,7 @@ mod observe;
 pub mod options;
 pub mod record;
 mod refused;
+mod same_account;
 pub mod server;
 pub mod signature;
 mod stream;

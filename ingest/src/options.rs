@@ -41,7 +41,7 @@ pub struct Options {
     pub stop_timeout_ms: u64,
     /// How long one readiness check may take, in milliseconds. Default 2000.
     pub check_timeout_ms: u64,
-    /// Most webhook requests in hand at once; the next one is answered with 503. Default 512.
+    /// Most signed webhook requests in hand at once; the next one is answered with 503. Default 512.
     pub requests_max: usize,
     /// Most connections at once; further ones wait to be accepted. Default 1024.
     pub connections_max: usize,

@@ -119,8 +119,13 @@ impl Ingest {
         self.sources.values().find(|source| source.name().as_str() == name)
     }
 
-    pub(crate) fn log(&self) -> &dyn EventLog {
-        &*self.log
+    /// The names of all sources, in order.
+    pub(crate) fn source_names(&self) -> impl Iterator<Item = &SourceName> {
+        self.sources.keys()
+    }
+
+    pub(crate) fn log(&self) -> &Arc<dyn EventLog> {
+        &self.log
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {

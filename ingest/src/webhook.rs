@@ -20,6 +20,7 @@ use crate::body::{self, BodyError};
 use crate::observe;
 use crate::options::Source;
 use crate::record::event_of;
+use crate::same_account;
 use crate::server::Ingest;
 use crate::signature::{self, BadSignature};
 
@@ -67,13 +68,17 @@ async fn receive(ingest: &Ingest, name: &str, request: Request) -> Response {
 
 /// Everything from the first byte of the body to the log's acknowledgement.
 async fn take(ingest: &Ingest, source: &Source, request: Request) -> (Option<Mode>, Outcome) {
-    let Some(_in_hand) = ingest.admit() else {
-        return (None, Outcome::Overloaded);
+    let accepted = match accept(ingest, source, request).await {
+        Ok(accepted) => accepted,
+        Err(outcome) => return (None, outcome),
     };
-    match accept(ingest, source, request).await {
-        Ok(Accepted { event, share: _share }) => (Some(event.scope.mode), keep(ingest, event).await),
-        Err(outcome) => (None, outcome),
-    }
+    let mode = Some(accepted.event.scope.mode);
+    // Only now: a stranger's request must not take a place from one of Stripe's. What comes before is bounded by the
+    // number of connections and the memory for bodies.
+    let Some(_in_hand) = ingest.admit() else {
+        return (mode, Outcome::Overloaded);
+    };
+    (mode, keep(ingest, accepted).await)
 }
 
 /// A delivery that is Stripe's, ready for the log, and its share of the memory for bodies.
@@ -134,13 +139,30 @@ fn the_signature(headers: &HeaderMap) -> Result<String, BadSignature> {
     value.to_str().map(str::to_owned).map_err(|_| BadSignature::Malformed)
 }
 
-/// Appends. Whether the caller waits to the end or not, the log writes the whole event or nothing of it.
-async fn keep(ingest: &Ingest, event: NewEvent) -> Outcome {
+/// Appends, unless another source was first. Whether the caller waits to the end or not, the log writes the whole event
+/// or nothing of it.
+async fn keep(ingest: &Ingest, Accepted { event, share }: Accepted) -> Outcome {
     let kind = event.kind.clone();
-    let append = ingest.log().append(Append::events(vec![event]));
+    let names: Vec<_> = ingest.source_names().cloned().collect();
+    let log = Arc::clone(ingest.log());
+    // On its own, because the event stands in the log's queue even when nobody waits any longer, and its share of the
+    // memory is only given back when it does not.
+    let append = async move {
+        let _share = share;
+        if same_account::must_refuse(&*log, &names, &event).await? {
+            return Ok(None);
+        }
+        log.append(Append::events(vec![event])).await.map(Some)
+    };
+    let append = tokio::spawn(append.in_current_span());
     let placed = match tokio::time::timeout(ingest.options().append_timeout(), append).await {
-        Ok(Ok(placed)) => placed,
-        Ok(Err(error)) => return not_kept(&error),
+        Ok(Ok(Ok(Some(placed)))) => placed,
+        Ok(Ok(Ok(None))) => return Outcome::SameAccount,
+        Ok(Ok(Err(error))) => return not_kept(&error),
+        Ok(Err(ended)) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_cancelled) => return Outcome::Unavailable,
+        },
         Err(_) => {
             tracing::warn!("the log did not answer in time; the sender will try again");
             return Outcome::Unavailable;
@@ -189,6 +211,7 @@ fn tell(ingest: &Ingest, source: &Source, outcome: Outcome) {
         Outcome::Stored
         | Outcome::Duplicate
         | Outcome::NotAnEvent
+        | Outcome::SameAccount
         | Outcome::Unavailable
         | Outcome::UnknownSource
         | Outcome::Panicked => return,

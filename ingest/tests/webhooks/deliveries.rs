@@ -5,7 +5,7 @@ use keyledger_schemas::secret::Secret;
 use reqwest::StatusCode;
 use serde_json::json;
 
-use super::support::{SECRET, Service, event, event_with, options, source};
+use super::support::{SECRET, Service, Switch, event, event_with, options, source};
 use keyledger_ingest::signature;
 
 #[tokio::test]
@@ -111,6 +111,29 @@ async fn any_secret_of_the_source_verifies_and_is_named() {
     assert_eq!(service.post_to("/webhooks/stripe", "whsec_gone", &event("evt_3", "a")).await, StatusCode::BAD_REQUEST);
     let names: Vec<_> = service.events().await.into_iter().map(|event| event.delivery.unwrap().secret).collect();
     assert_eq!(names, ["secret-2", "secret-1"]);
+}
+
+#[tokio::test]
+async fn an_event_that_another_source_has_is_refused_by_all_but_the_first_source() {
+    let sources = vec![source("default", &[SECRET]), source("eu-shop", &["whsec_eu"])];
+    let service = Service::with(options(), sources).await;
+    let to_default = async |body| service.post_to("/webhooks/stripe", SECRET, body).await;
+    let to_eu = async |body| service.post_to("/webhooks/stripe/eu-shop", "whsec_eu", body).await;
+
+    let first = event("evt_1", "invoice.paid");
+    assert_eq!(to_default(&first).await, StatusCode::OK);
+    assert_eq!(to_eu(&first).await, StatusCode::CONFLICT);
+    assert_eq!(service.events().await.len(), 1, "kept once");
+
+    let second = event("evt_2", "invoice.paid");
+    assert_eq!(to_eu(&second).await, StatusCode::OK);
+    assert_eq!(to_default(&second).await, StatusCode::OK, "the first source misses nothing");
+
+    // Of a connected account it is another event.
+    let connected = event_with("evt_1", "invoice.paid", &json!({"account": "acct_1"}));
+    assert_eq!(to_eu(&connected).await, StatusCode::OK);
+    service.log.switch(Switch::Down);
+    assert_eq!(to_eu(&event("evt_3", "invoice.paid")).await, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test]

@@ -231,3 +231,33 @@ async fn a_log_that_cannot_be_reached_is_a_503_with_a_time_to_come_again() {
     assert_eq!(service.post(&body).await, StatusCode::OK);
     assert_eq!(service.events().await.len(), 1);
 }
+
+#[tokio::test]
+async fn bodies_that_strangers_do_not_finish_take_no_place_from_a_delivery() {
+    let options = Options { requests_max: 1, ..options() };
+    let service = Service::with(options, vec![source("default", &[SECRET])]).await;
+    let mut unfinished = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(service.address).await.unwrap();
+        stream.write_all(b"POST /webhooks/stripe HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").await.unwrap();
+        unfinished.push(stream);
+    }
+    // Answered after the heads above were accepted: connections are accepted in order.
+    service.get("/health/live").await;
+    assert_eq!(service.post(&event("evt_1", "invoice.paid")).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_body_that_still_waits_for_the_log_counts_as_memory_in_use() {
+    let options = Options { body_bytes_max: 100_000, buffered_bytes_max: 150_000, append_timeout_ms: 500, ..options() };
+    let service = Service::with(options, vec![source("default", &[SECRET])]).await;
+    service.log.switch(Switch::Hangs);
+    let body = event_of_size("evt_1", 100_000);
+    assert_eq!(service.post(&body).await, StatusCode::SERVICE_UNAVAILABLE);
+    service.log.switch(Switch::Well);
+    // The first append never ends, so its body is still in memory.
+    let refused = service.post_with("/webhooks/stripe", &service.signed(&body), body.clone()).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.text().await.unwrap().contains("overloaded"));
+    assert_eq!(service.post(&event("evt_2", "invoice.paid")).await, StatusCode::OK, "there is room for a small one");
+}
