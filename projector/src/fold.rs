@@ -239,8 +239,7 @@ impl<'c> Fold<'c> {
         nodes: &BTreeSet<Node>,
         event: &Recorded,
     ) -> Result<(), ViewsError> {
-        let concerned =
-            |node: &&Node| matches!(node.kind, Kind::Refund | Kind::Dispute | Kind::Charge | Kind::Invoice);
+        let concerned = |node: &&Node| matches!(node.kind, Kind::Refund | Kind::Dispute | Kind::Charge | Kind::Invoice);
         let mut nodes: BTreeSet<Node> = nodes.iter().filter(concerned).cloned().collect();
         // A refund that is shown is money which its charge need not show.
         let objects = &scope_set(&mut self.scopes, scope).graph.objects;

@@ -31,6 +31,15 @@ impl Projector {
         Ok(Self { url: url.to_owned(), connection: Some(connection) })
     }
 
+    /// How far the views at `url` are, whichever build made them. Nothing is changed or made; `None` when there are none.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub async fn seen(url: &str) -> Result<Option<Checkpoint>, ViewsError> {
+        store::seen(url).await
+    }
+
     /// Takes everything out of the views, so that they are read from the log again: what to do when the checkpoint is
     /// not in the log ([`HandleError::Diverged`]).
     ///

@@ -9,4 +9,4 @@ pub(crate) use load::*;
 pub(crate) use save::*;
 pub(crate) use save_derived::*;
 pub use schema::META;
-pub(crate) use schema::{connect, reset, take_over};
+pub(crate) use schema::{connect, reset, seen, take_over};

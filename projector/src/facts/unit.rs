@@ -283,3 +283,74 @@ pub fn unit_of(event: &Event) -> Option<&UnitId> {
         Event::CaseWaived(_) | Event::KeyRevealed(_) | Event::SettingsChanged(_) | Event::BodyRefused(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use keyledger_schemas::event::{LicenseNotDone, LicenseRequested, RetryRequested};
+    use keyledger_schemas::ids::{Mode, PurchaseId, Scope, SourceName};
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// A unit whose first call was answered so, and may come to light until the 20th second.
+    fn answered(answer: NotDone) -> (UnitFacts, UnitId) {
+        let unit = PurchaseId::new(Scope::new(SourceName::default(), Mode::Live), "sub_1").unit("si_1", 1);
+        let (license, action, attempt) = (unit.license(1), Action::Create, 1);
+        let terms = LicenseTerms { paid_until: None, expires_at: None, seats: 1, features: BTreeSet::new() };
+        let mapping = serde_json::from_value(json!({
+            "provider": "stub", "product": "pro", "seats": "quantity", "units": 1, "term": "subscription",
+            "features": [], "grace": "3d",
+        }));
+        let request = LicenseRequested {
+            unit: unit.clone(),
+            generation: 1,
+            license,
+            attempt,
+            action,
+            terms,
+            mapping: mapping.unwrap(),
+            wait_until: at(20),
+        };
+        let not_done = LicenseNotDone {
+            unit: unit.clone(),
+            license,
+            attempt,
+            action,
+            answer,
+            reason: "lost".to_owned(),
+            next_attempt_at: Some(at(60)),
+            nothing_found: false,
+            unconfigured: false,
+        };
+        let mut facts = UnitFacts::default();
+        facts.observe(&Event::LicenseRequested(request), None, at(0));
+        facts.observe(&Event::LicenseNotDone(not_done), None, at(5));
+        (facts, unit)
+    }
+
+    fn retried(answer: NotDone, second: i64) -> Option<Answer> {
+        let (mut facts, unit) = answered(answer);
+        facts.observe(&Event::RetryRequested(RetryRequested { unit }), None, at(second));
+        facts.answer
+    }
+
+    #[test]
+    fn a_retry_in_doubt_is_asked_about_once_the_call_can_no_longer_come_to_light() {
+        for (second, next) in [(6, 20), (30, 30)] {
+            let answer = retried(NotDone::Indeterminate, second).unwrap();
+            assert_eq!((answer.answer, answer.next_attempt_at), (NotDone::Indeterminate, Some(at(next))));
+        }
+    }
+
+    #[test]
+    fn a_retry_of_a_definite_no_forgets_it() {
+        assert_eq!(retried(NotDone::Refused, 6), None);
+        assert_eq!(retried(NotDone::Unavailable, 6), None);
+    }
+}

@@ -58,13 +58,19 @@ fn unmet(cause: &str, id: CaseId) -> String {
         "waiting_for_link" => "What was bought is not known yet. Subscribe the endpoint to invoice.paid and \
              customer.subscription.*, and resend the events from Stripe's dashboard."
             .to_owned(),
-        "unmapped_price" => "Add a [[catalog]] entry for the price named here, then restart keyledger: it is issued by \
+        "unmapped_price" => {
+            "Add a [[catalog]] entry for the price named here, then restart keyledger: it is issued by \
              itself then."
-            .to_owned(),
-        "lines_unknown" => "What the session sold is not known. Put metadata on the session that names the product, or add \
+                .to_owned()
+        }
+        "lines_unknown" => {
+            "What the session sold is not known. Put metadata on the session that names the product, or add \
              a default [[catalog]] entry and restart keyledger."
-            .to_owned(),
-        "issuer_behind" => "Nothing while the issuer catches up; if it stays, see that it runs: keyledger up".to_owned(),
+                .to_owned()
+        }
+        "issuer_behind" => {
+            "Nothing while the issuer catches up; if it stays, see that it runs: keyledger up".to_owned()
+        }
         _ => "Nothing: it is being issued. If it stays, see: keyledger doctor".to_owned(),
     }
 }

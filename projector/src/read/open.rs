@@ -55,7 +55,9 @@ impl Views {
     pub async fn open_read(url: &str) -> Result<Self, ViewsError> {
         let options = SqliteConnectOptions::from_str(url)?;
         if !Path::new(options.get_filename()).exists() {
-            return Err(ViewsError::Unusable { reason: format!("`{url}` does not exist; `keyledger up` or `keyledger replay` makes it") });
+            return Err(ViewsError::Unusable {
+                reason: format!("`{url}` does not exist; `keyledger up` or `keyledger replay` makes it"),
+            });
         }
         let options =
             options.create_if_missing(false).busy_timeout(BUSY).pragma("query_only", "on").disable_statement_logging();

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use keyledger_eventlog::consumer::Checkpoint;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
@@ -14,6 +15,8 @@ use crate::{PROJECTION_VERSION, SCHEMA_VERSION, digest};
 pub const META: &str = "select schema_version, projection_version from view_meta where id = 1";
 
 const HAS_META: &str = "select count(*) from sqlite_schema where type = 'table' and name = 'view_meta'";
+const HAS_CHECKPOINT: &str =
+    "select count(*) from sqlite_schema where type = 'table' and name in ('view_meta', 'checkpoint')";
 const OTHER_TABLES: &str = "select count(*) from sqlite_schema where type = 'table' and name not like 'sqlite%'";
 const PUT_META: &str = "insert into view_meta (id, schema_version, projection_version) values (1, $1, $2)";
 const COPY_CHECKPOINT: &str = "insert or replace into main.checkpoint (name, position, chain) select name, position, chain from rebuilt.checkpoint";
@@ -62,6 +65,26 @@ async fn prepare(connection: &mut SqliteConnection, url: &str) -> Result<(), Vie
     }
     transaction.commit().await?;
     Ok(())
+}
+
+/// The checkpoint of views of any build: its table has never changed. `None` where there is no such table.
+pub(crate) async fn seen(url: &str) -> Result<Option<Checkpoint>, ViewsError> {
+    let options = SqliteConnectOptions::from_str(url)?;
+    if !options.get_filename().exists() {
+        return Ok(None);
+    }
+    let options =
+        options.create_if_missing(false).busy_timeout(BUSY).pragma("query_only", "on").disable_statement_logging();
+    let mut connection = options.connect().await?;
+    let read = async {
+        let tables: i64 = sqlx::query_scalar(HAS_CHECKPOINT).fetch_one(&mut connection).await?;
+        if tables < 2 {
+            return Ok(None);
+        }
+        super::checkpoint(&mut connection).await.map(Some)
+    };
+    let read = read.await;
+    sql::closing(connection, read).await
 }
 
 /// Replaces everything in the views at `url` by what the views in the file `from` hold, in one transaction.
