@@ -11,6 +11,7 @@ mod lists;
 mod query;
 mod repair;
 mod search;
+mod settings;
 mod status;
 mod views;
 
@@ -68,7 +69,9 @@ impl Api {
         Ok(self.views.open().await?)
     }
 
+    /// The time of a view and how far the issuer is. Refuses a view of a source that is not known.
     async fn as_of(&self, view: &View) -> Result<AsOf, Problem> {
+        self.source_is_known(view).await?;
         let issuer = Cursor::load(&*self.log, ISSUER).await?.checkpoint().position;
         Ok(AsOf { at: view.at.unwrap_or_else(|| self.clock.now()), issuer: Some(issuer) })
     }

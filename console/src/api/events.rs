@@ -54,6 +54,7 @@ impl Api {
     ///
     /// [`Problem::Invalid`] for an `after` that is no position; [`Problem::NotReady`] when the log cannot be reached.
     pub async fn events(&self, view: &View, query: &EventQuery, page: &PageRequest) -> Result<Page<Event>, Problem> {
+        self.source_is_known(view).await?;
         let mut after = position(page.after.as_deref())?;
         let mut version = 0;
         let limit = page.rows() as usize;

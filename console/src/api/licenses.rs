@@ -10,8 +10,8 @@ use crate::model::{License, Page, masked};
 use crate::page;
 use crate::problem::Problem;
 
-/// The engine whose licenses we sign files for.
-const BUILTIN: &str = "builtin";
+/// The engine whose licenses keyledger itself makes, and signs files for.
+pub(super) const BUILTIN: &str = "builtin";
 
 impl Api {
     /// Licenses, newest first. With `reveal` their keys are shown in full to that caller, and the log says so.

@@ -1,7 +1,7 @@
 //! Customers, subscriptions and cases: lists, and one by its id.
 
 use jiff::Timestamp;
-use keyledger_projector::read::{self, CaseFilter, CustomerFilter, PageRequest, SubscriptionFilter};
+use keyledger_projector::read::{self, CASE_KINDS, CaseFilter, CustomerFilter, PageRequest, SubscriptionFilter};
 use keyledger_schemas::ids::{CaseId, UnitId};
 
 use super::{Api, View};
@@ -79,8 +79,13 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// As [`Api::customers`].
+    /// As [`Api::customers`]; [`Problem::Invalid`] for a kind that there is none of.
     pub async fn cases(&self, view: &View, filter: &CaseFilter, page: &PageRequest) -> Result<Page<Case>, Problem> {
+        if let Some(kind) = filter.kind.as_deref().filter(|kind| !CASE_KINDS.contains(kind)) {
+            let known = CASE_KINDS.map(|known| format!("`{known}`")).join(", ");
+            let shown: String = kind.chars().take(64).collect();
+            return Err(Problem::parameter("kind", format!("there is no kind `{shown}`; known are {known}")));
+        }
         let as_of = self.as_of(view).await?;
         let rows = self.views().await?.cases(&view.within, filter, as_of, &page::request(page)?).await?;
         Ok(page::page(rows, Case::from))

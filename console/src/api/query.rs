@@ -12,6 +12,7 @@ use keyledger_projector::read::{
     self, AsOf, CaseFilter, CaseStatus, CustomerDetail, CustomerFilter, LicenseFilter, PAGE_MAX, PageRequest, Term,
     Views,
 };
+use keyledger_schemas::ids::Mode;
 
 use super::search::{Hits, SHOWN_MAX};
 use super::{Api, View};
@@ -44,6 +45,9 @@ struct Rows {
 impl Api {
     pub(super) async fn query(&self, view: &View, query: &Query) -> Result<Hits, Problem> {
         let kinds = applicable(query)?;
+        if let (Mode::Live, Some(column)) = (view.within.mode, test_asked_at(query)) {
+            return Err(BadQuery::at(column, "one mode is searched at a time: ask with `mode=test` instead").into());
+        }
         let as_of = self.as_of(view).await?;
         let views = self.views().await?;
         let search = Reading { api: self, views: &views, view, as_of };
@@ -137,6 +141,15 @@ fn applicable(query: &Query) -> Result<Vec<&'static str>, BadQuery> {
         }
     }
     Ok(kinds)
+}
+
+/// Where the query asks for test mode. That something is *not* in test mode may be asked anywhere.
+fn test_asked_at(query: &Query) -> Option<usize> {
+    match query {
+        Query::And(parts) | Query::Or(parts) => parts.iter().find_map(test_asked_at),
+        Query::Not(_) => None,
+        Query::Term(term) => (term.condition == Condition::Flag(Flag::Test)).then_some(term.column),
+    }
 }
 
 impl Rows {

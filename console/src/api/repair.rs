@@ -11,6 +11,7 @@ use keyledger_schemas::ids::{CustomerId, ProviderName, PurchaseId, StreamId, Uni
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::licenses::BUILTIN;
 use super::{Api, View};
 use crate::access::{Caller, Role};
 use crate::model::Repaired;
@@ -21,6 +22,9 @@ const NAME_MAX: usize = 200;
 
 /// Longest reason or id, characters.
 const TEXT_MAX: usize = 2000;
+
+/// The engines whose licenses a person may attach although they are not configured.
+const ENGINES: [&str; 4] = ["cryptlex", "cryptolens", "keygen", "stub"];
 
 /// The kinds of case that say that a unit is owed a license.
 const OWED: [&str; 3] = ["no_key", "free_without_key", "not_extended"];
@@ -50,11 +54,11 @@ pub struct Waive {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attach {
-    /// The license engine that holds it.
-    #[schema(min_length = 1, example = "cryptolens")]
+    /// The license engine that holds it: a configured one, or one that keyledger knows. Not `builtin`.
+    #[schema(min_length = 1, max_length = 200, example = "cryptolens")]
     pub provider: String,
     /// The engine's own id for it.
-    #[schema(min_length = 1, example = "88121")]
+    #[schema(min_length = 1, max_length = 200, example = "88121")]
     pub provider_id: String,
     /// Why.
     #[schema(min_length = 1, max_length = 2000)]
@@ -72,6 +76,8 @@ struct Repair<'a> {
     occasion: String,
     /// The sender gave a key: then a repeat must be the same in every part, its name too.
     keyed: bool,
+    /// Why this cannot be done, unless it was recorded before.
+    refusal: Option<String>,
     stream: StreamId,
     event: Event,
 }
@@ -81,7 +87,8 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// [`Problem::NotFound`]; [`Problem::Conflict`] when the case is not open or not about a unit;
+    /// [`Problem::NotFound`]; [`Problem::Conflict`] when the case is not open, not about a unit, or another try would
+    /// change nothing;
     /// [`Problem::Forbidden`]; [`Problem::Invalid`]; [`Problem::IdempotencyMismatch`]; [`Problem::NotReady`].
     pub async fn retry(
         &self,
@@ -102,7 +109,8 @@ impl Api {
         let occasion = occasion(idempotency_key, &format!("{}", case.attempts));
         let stream = unit.purchase.stream();
         let event = Event::RetryRequested(RetryRequested { unit });
-        self.record(Repair { case: &case, actor, occasion, keyed, stream, event }).await
+        let refusal = nothing_to_try(&case);
+        self.record(Repair { case: &case, actor, occasion, keyed, refusal, stream, event }).await
     }
 
     /// Closes the case with a name and a reason. Money for later periods opens a unit's case again.
@@ -135,7 +143,7 @@ impl Api {
             let stream = about.unwrap_or_else(|| StreamId::new(format!("case:{}", case.id)));
             (stream, Event::CaseWaived(CaseWaived { case: case.id, kind: case.kind.clone(), reason }))
         };
-        self.record(Repair { case: &case, actor, occasion, keyed, stream, event }).await
+        self.record(Repair { case: &case, actor, occasion, keyed, refusal: None, stream, event }).await
     }
 
     /// Names the license that meets the case's unit.
@@ -155,25 +163,42 @@ impl Api {
         let mut faults = Vec::new();
         let actor = name_or(request.name.as_deref(), caller, &mut faults);
         let provider = text("/provider", &request.provider, NAME_MAX, &mut faults);
-        let provider_id = text("/provider_id", &request.provider_id, TEXT_MAX, &mut faults);
+        let provider_id = text("/provider_id", &request.provider_id, NAME_MAX, &mut faults);
+        if provider_id.contains(char::is_whitespace) {
+            faults.push(Fault::pointer("/provider_id", "must be one id, as the engine shows it"));
+        }
         let reason = text("/reason", &request.reason, TEXT_MAX, &mut faults);
+        if provider != BUILTIN && !provider.is_empty() {
+            let mut known = self.configured_providers().await?;
+            known.remove(BUILTIN);
+            known.extend(ENGINES.map(str::to_owned));
+            if !known.contains(&provider) {
+                let known = known.into_iter().collect::<Vec<_>>().join(", ");
+                faults.push(Fault::pointer("/provider", format!("is no license engine; known are {known}")));
+            }
+        }
         refuse(faults)?;
         let case = self.case_row(view, case).await?;
         let unit = unit_of(&case, "met by a license")?;
         if !OWED.contains(&case.kind.as_str()) {
             return Err(Problem::Conflict(format!("a case of kind `{}` is not about a missing license", case.kind)));
         }
+        // A license of ours belongs to the unit that it was made for, and there is none elsewhere.
+        if provider == BUILTIN {
+            let reason = "keyledger itself makes the licenses of `builtin`, so there is none to attach; retry the case";
+            return Err(Problem::Conflict(reason.to_owned()));
+        }
         let keyed = idempotency_key.is_some();
         let occasion = occasion(idempotency_key, &format!("{provider}\n{provider_id}\n{reason}\n{actor}"));
         let stream = unit.purchase.stream();
         let provider = ProviderName::new(provider);
         let event = Event::AttachRequested(AttachRequested { unit, provider, provider_id, reason });
-        self.record(Repair { case: &case, actor, occasion, keyed, stream, event }).await
+        self.record(Repair { case: &case, actor, occasion, keyed, refusal: None, stream, event }).await
     }
 
     /// Appends the repair, or finds that it was appended before: then the case may be closed by now, and that is fine.
     async fn record(&self, repair: Repair<'_>) -> Result<Repaired, Problem> {
-        let Repair { case, actor, occasion, keyed, stream, event } = repair;
+        let Repair { case, actor, occasion, keyed, refusal, stream, event } = repair;
         let cause = format!("case\n{}\n{}\n{occasion}", case.id, case.opened_position);
         let id = derived_id(&cause, event.kind(), &case.subject);
         let data = event.encode();
@@ -192,6 +217,9 @@ impl Api {
         }
         if case.status != CaseStatus::Open {
             return Err(Problem::Conflict(format!("the case is {}, not open", case.status.as_str())));
+        }
+        if let Some(refusal) = refusal {
+            return Err(Problem::Conflict(refusal));
         }
         let about = case.customer.as_ref().map(CustomerId::as_str).or(case.stripe_id.as_deref());
         let new = NewEvent {
@@ -226,6 +254,26 @@ fn asks_the_same(before: &Event, now: &Event) -> bool {
         }
         (before, now) => before == now,
     }
+}
+
+/// Why another try would change nothing, where that is known.
+fn nothing_to_try(case: &read::Case) -> Option<String> {
+    if !OWED.contains(&case.kind.as_str()) {
+        return Some(format!("a case of kind `{}` waits for a person: there is nothing to try again", case.kind));
+    }
+    let reason = match case.cause.as_deref()? {
+        "left_by_other_system" if !case.awaits_issuer => {
+            "the policy `left_by_other_system = \"case\"` holds this sale for a person: name the other system's key in \
+             Stripe's metadata, attach it, or waive the case"
+        }
+        "unmapped_price" => "nothing maps what was bought to a license: add a [[catalog]] entry and restart keyledger",
+        "lines_unknown" => {
+            "what the session sold is not known: add metadata that names it, or a default [[catalog]] entry and restart \
+             keyledger"
+        }
+        _ => return None,
+    };
+    Some(reason.to_owned())
 }
 
 fn occasion(idempotency_key: Option<&str>, content: &str) -> String {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keyledger_engine::key;
-use keyledger_projector::read::{CustomerFilter, Hit, LicenseFilter, PageRequest, SubscriptionFilter, Term};
+use keyledger_projector::read::{
+    CaseFilter, CustomerFilter, Hit, LicenseFilter, PAGE_MAX, PageRequest, SubscriptionFilter, Term,
+};
 use keyledger_schemas::envelope::Recorded;
 use keyledger_schemas::ids::{CaseId, LicenseId};
 use uuid::Uuid;
@@ -37,6 +39,7 @@ impl Api {
     ///
     /// [`Problem::Invalid`] points at the column of a query that cannot be read or answered; [`Problem::NotReady`].
     pub async fn search(&self, view: &View, text: &str) -> Result<SearchResults, Problem> {
+        self.source_is_known(view).await?;
         let now = view.at.unwrap_or_else(|| self.clock.now());
         match search::read(text, now)? {
             Search::Lookups(lookups) => {
@@ -89,14 +92,29 @@ impl Api {
     async fn uuid(&self, view: &View, uuid: Uuid) -> Result<Hits, Problem> {
         let mut hits = self.event_named(view, &uuid.to_string()).await?;
         let found = self.views().await?.search(&view.within, &[Term::Uuid(uuid)]).await?;
-        hits.found.extend(found.into_iter().map(Found::from));
+        let (cases, others): (Vec<Hit>, Vec<Hit>) = found.into_iter().partition(|hit| hit.kind == "case");
+        hits.found.extend(others.into_iter().map(Found::from));
+        hits.found.extend(self.cases_found(view, cases).await?);
         Ok(hits)
     }
 
     async fn case_named(&self, view: &View, id: CaseId) -> Result<Hits, Problem> {
         let hits = self.views().await?.search(&view.within, &[Term::Uuid(id.0)]).await?;
-        let cases = hits.into_iter().filter(|hit| hit.kind == "case");
-        Ok(Hits { found: cases.map(Found::from).collect(), more: false })
+        let cases = hits.into_iter().filter(|hit| hit.kind == "case").collect();
+        Ok(Hits { found: self.cases_found(view, cases).await?, more: false })
+    }
+
+    /// Cases with where they stand. One that is none yet at that time is left out.
+    async fn cases_found(&self, view: &View, hits: Vec<Hit>) -> Result<BTreeSet<Found>, Problem> {
+        let mut found = BTreeSet::new();
+        for hit in hits {
+            match self.case_row(view, &hit.id).await {
+                Ok(case) => found.insert(Found::from(case)),
+                Err(Problem::NotFound { .. }) => continue,
+                Err(problem) => return Err(problem),
+            };
+        }
+        Ok(found)
     }
 
     /// Only the last four symbols are indexed; with more typed, the keys that end in those four are opened and compared.
@@ -121,7 +139,8 @@ impl Api {
         Ok(symbols.rev().zip(tail.chars().rev()).filter(|(ours, typed)| ours == typed).count() == tail.len())
     }
 
-    /// Cryptolens counts ids per product, so several licenses may have one.
+    /// Cryptolens counts ids per product, so several licenses may have one. A license that nobody paid for is no row of
+    /// its own: the case that names it is found.
     async fn cryptolens(&self, view: &View, id: &str, product: Option<&str>) -> Result<Hits, Problem> {
         let views = self.views().await?;
         let mut found = BTreeSet::new();
@@ -139,14 +158,31 @@ impl Api {
                 found.insert(Found { label: product.or_else(|| hit.label.clone()), ..Found::from(hit) });
             }
         }
-        Ok(Hits { found, more: false })
+        let more = self.surplus(view, &format!("/cryptolens/{id}"), &mut found).await?;
+        Ok(Hits { found, more })
+    }
+
+    /// Adds the cases of surplus licenses whose subject ends so. Says whether there are more cases than were looked at.
+    async fn surplus(&self, view: &View, ending: &str, found: &mut BTreeSet<Found>) -> Result<bool, Problem> {
+        let (views, as_of) = (self.views().await?, self.as_of(view).await?);
+        let filter = CaseFilter { kind: Some("surplus_key".to_owned()), ..CaseFilter::default() };
+        let mut page = PageRequest { limit: PAGE_MAX, after: None };
+        for _ in 0..LOOKED_AT_MAX / page.limit as usize {
+            let rows = views.cases(&view.within, &filter, as_of, &page).await?;
+            found.extend(rows.data.into_iter().filter(|case| case.subject.ends_with(ending)).map(Found::from));
+            page.after = rows.next;
+            if page.after.is_none() {
+                break;
+            }
+        }
+        Ok(page.after.is_some())
     }
 
     /// The id stands in the metadata of the customer or of the subscription; neither is indexed.
     async fn cryptolens_customer(&self, view: &View, id: &str) -> Result<Hits, Problem> {
         let views = self.views().await?;
         let mut hits = Hits::default();
-        let mut page = PageRequest { limit: keyledger_projector::read::PAGE_MAX, after: None };
+        let mut page = PageRequest { limit: PAGE_MAX, after: None };
         for _ in 0..LOOKED_AT_MAX / page.limit as usize {
             let rows = views.customers(&view.within, &CustomerFilter::default(), &page).await?;
             let named =
@@ -184,6 +220,7 @@ fn events(events: Vec<Recorded>) -> Hits {
         purchase: None,
         customer: None,
         label: Some(event.kind),
+        status: None,
     });
     Hits { found: found.collect(), more: false }
 }

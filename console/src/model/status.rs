@@ -88,6 +88,8 @@ pub struct Found {
     pub customer: Option<String>,
     /// What to show beside the id.
     pub label: Option<String>,
+    /// Where a case stands: `open`, `closed` or `waived`. Null for everything else.
+    pub status: Option<String>,
 }
 
 impl Found {
@@ -121,6 +123,7 @@ impl From<read::Hit> for Found {
             purchase: hit.purchase,
             customer: hit.customer,
             label: hit.label,
+            status: None,
         }
     }
 }
@@ -136,6 +139,7 @@ impl From<read::Customer> for Found {
             purchase: None,
             customer: Some(id.clone()),
             label: customer.name,
+            status: None,
             id,
         }
     }
@@ -152,6 +156,7 @@ impl From<read::Subscription> for Found {
             purchase: Some(id.clone()),
             customer: subscription.customer.map(|customer| customer.to_string()),
             label: subscription.status,
+            status: None,
             id,
         }
     }
@@ -170,6 +175,7 @@ impl From<read::License> for Found {
             purchase: Some(license.purchase.object),
             customer: license.customer.map(|customer| customer.to_string()),
             label: Some(license.state.as_str().to_owned()),
+            status: None,
         }
     }
 }
@@ -186,6 +192,7 @@ impl From<read::Case> for Found {
             purchase: case.stripe_id,
             customer: case.customer.map(|customer| customer.to_string()),
             label: Some(case.kind),
+            status: Some(case.status.as_str().to_owned()),
         }
     }
 }

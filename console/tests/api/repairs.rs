@@ -111,6 +111,9 @@ async fn what_cannot_be_done_as_things_stand_is_a_conflict_and_records_nothing()
         (shop::closed(), "waive", waive),
         (shop::closed(), "attach", attach.clone()),
         (shop::unrouted(), "retry", json!({})),
+        (shop::surplus(), "retry", json!({})),
+        (shop::surplus(), "attach", attach.clone()),
+        (shop::no_key(), "attach", json!({"provider": "builtin", "provider_id": "1", "reason": "test"})),
         (shop::unrouted(), "attach", attach),
     ] {
         let (status, problem) = app.post(&path(case, verb), body).await;
@@ -118,4 +121,48 @@ async fn what_cannot_be_done_as_things_stand_is_a_conflict_and_records_nothing()
     }
     assert_eq!(app.post("/api/v1/cases/kl_cas_x/retry", json!({})).await.0, 404);
     assert_eq!(recorded(&app).await, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn a_retry_that_would_change_nothing_says_why() {
+    let app = shop::open().await;
+    let retry = path(shop::no_key(), "retry");
+    for (cause, reason) in [
+        ("left_by_other_system", "left_by_other_system = \"case\""),
+        ("unmapped_price", "[[catalog]]"),
+        ("lines_unknown", "[[catalog]]"),
+    ] {
+        shop::cause(&app, cause, false).await;
+        let (status, problem) = app.post(&retry, json!({})).await;
+        assert_eq!(status, 409, "{cause}");
+        assert!(problem["detail"].as_str().unwrap().contains(reason), "{problem}");
+    }
+    assert_eq!(recorded(&app).await, [] as [Value; 0]);
+    // With the other system's mark alone it is issued by itself, and may be asked for.
+    shop::cause(&app, "left_by_other_system", true).await;
+    assert_eq!(app.post(&retry, json!({})).await.0, 200);
+    // What was recorded once is the same request, whatever holds the case by now.
+    shop::cause(&app, "unmapped_price", false).await;
+    assert_eq!(app.post(&retry, json!({})).await.1["repeated"], true);
+}
+
+#[tokio::test]
+async fn only_an_engine_that_is_known_can_hold_the_license_that_is_attached() {
+    let app = shop::open().await;
+    let attach = path(shop::no_key(), "attach");
+    let body = |provider: &str, id: &str| json!({"provider": provider, "provider_id": id, "reason": "test"});
+    for (provider, id, pointer) in [
+        ("nonsense", "1", "/provider"),
+        ("Cryptolens", "1", "/provider"),
+        ("cryptolens", " ", "/provider_id"),
+        ("cryptolens", "88 121", "/provider_id"),
+        ("", "1", "/provider"),
+    ] {
+        let (status, problem) = app.post(&attach, body(provider, id)).await;
+        assert_eq!((status, &problem["errors"][0]["pointer"]), (400, &json!(pointer)), "{provider} {id}");
+    }
+    assert_eq!(recorded(&app).await, [] as [Value; 0]);
+    app.append(vec![shop::settings(&json!({"providers": ["builtin", "ours"]}))]).await;
+    assert_eq!(app.post(&attach, body("builtin", "1")).await.0, 409);
+    assert_eq!(app.post(&attach, body("ours", "1")).await.0, 200);
 }

@@ -65,6 +65,8 @@ async fn bare_tokens_find_what_they_may_mean() {
         ("ana", vec!["customer cus_ana".to_owned()]),
         ("evt_999", vec![]),
         ("cus_bo", vec![]),
+        ("Id=777", vec![format!("case {}", shop::surplus())]),
+        ("Id=77", vec![]),
     ] {
         assert_eq!(found(&app, text).await, expected, "{text}");
     }
@@ -97,7 +99,7 @@ async fn queries_find_customers_licenses_and_cases() {
         ("invoice=F4A1-0005 has:case", vec![no_key.clone()]),
         ("sub=sub_ana case=no_key", vec![closed.clone()]),
         ("price=price_pro is:no-key", vec![no_key.clone()]),
-        ("is:test", vec![]),
+        ("-is:test is:no-key", vec![no_key.clone()]),
         ("is:refunded", vec![]),
     ] {
         assert_eq!(found(&app, text).await, expected, "{text}");
@@ -116,6 +118,7 @@ async fn what_the_views_do_not_hold_is_an_error_and_not_silence() {
         ("has:device", 1),
         ("seats>2 is:no-key", 9),
         ("key~9F4C", 1),
+        ("seats=3 is:test", 9),
     ] {
         let problem = app.problem(&path(query)).await;
         assert_eq!(problem["errors"][0]["column"], column, "{query}: {problem}");
@@ -126,4 +129,23 @@ async fn what_the_views_do_not_hold_is_an_error_and_not_silence() {
 async fn answers_are_grouped_with_counts() {
     let app = shop::open().await;
     insta::assert_json_snapshot!(search(&app, "is:no-key or case:unrouted").await);
+}
+
+#[tokio::test]
+async fn a_case_says_where_it_stands() {
+    let app = shop::open().await;
+    let closed = search(&app, &shop::closed().to_string()).await;
+    assert_eq!(closed["exact"]["status"], "closed");
+    let by_customer = search(&app, "email=li@example.com case=no_key").await;
+    assert_eq!(by_customer["groups"][0]["hits"][0]["status"], "open");
+    assert_eq!(search(&app, "cus_ana").await["exact"]["status"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_slip_in_a_field_is_pointed_at_with_what_was_perhaps_meant() {
+    let app = shop::open().await;
+    let problem = app.problem(&path("emial~example")).await;
+    let fault = &problem["errors"][0];
+    assert_eq!((&fault["column"], &fault["suggestion"]), (&1.into(), &"email".into()), "{problem}");
+    assert_eq!(app.problem(&path("foo:bar")).await["errors"][0]["column"], 1);
 }

@@ -9,7 +9,7 @@ use keyledger_eventlog::testing::event;
 use keyledger_projector::facts::{CustomerFacts, ObjectFacts, SubscriptionFacts};
 use keyledger_projector::{PROJECTION_VERSION, SCHEMA_VERSION};
 use keyledger_schemas::envelope::NewEvent;
-use keyledger_schemas::event::{Event, LicenseIssued, LicenseTerms};
+use keyledger_schemas::event::{Event, LicenseIssued, LicenseTerms, SETTINGS_STREAM, SettingsChanged};
 use keyledger_schemas::ids::{CaseId, LicenseId, Mode, PurchaseId, Scope, SourceName, UnitId};
 use keyledger_schemas::stripe::fact::SubscriptionSeen;
 use serde_json::{Value, json};
@@ -47,9 +47,28 @@ pub fn unrouted() -> CaseId {
     CaseId::derive("unrouted", "default:-:live:re_1")
 }
 
+/// A case about a license of Cryptolens's that nobody paid for.
+pub fn surplus() -> CaseId {
+    CaseId::derive("surplus_key", &surplus_subject())
+}
+
+fn surplus_subject() -> String {
+    format!("{}/cryptolens/777", unit("sub_ana"))
+}
+
 /// A case that closed by itself.
 pub fn closed() -> CaseId {
     CaseId::derive("no_key", &unit("sub_ana").to_string())
+}
+
+/// Writes another cause into Li's case.
+pub async fn cause(app: &App, cause: &str, awaits_issuer: bool) {
+    let options: SqliteConnectOptions = app::views_url(&app.dir).parse().unwrap();
+    let mut db = options.connect().await.unwrap();
+    let text = "update casefile set cause = $1, awaits_issuer = $2 where id = $3";
+    let query = sqlx::query(text).bind(cause).bind(awaits_issuer).bind(no_key().to_string());
+    query.execute(&mut db).await.unwrap();
+    db.close().await.unwrap();
 }
 
 /// A running API over the shop.
@@ -102,6 +121,14 @@ fn issued() -> NewEvent {
     let stream = unit("sub_ana").purchase.stream();
     let plain = event(id.as_str(), stream.as_str(), issued.encode());
     NewEvent { kind: issued.kind().to_owned(), occurred_at: at("2026-03-01T00:00:05Z"), ..plain }
+}
+
+/// Recorded settings with one source, `second`, and these fields beside it.
+pub fn settings(fields: &Value) -> NewEvent {
+    let mut settings = json!({"sources": {"second": {"mode": "live"}}});
+    settings.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let changed = Event::SettingsChanged(SettingsChanged { settings: serde_json::from_value(settings).unwrap() });
+    NewEvent { kind: changed.kind().to_owned(), ..event("settings-1", SETTINGS_STREAM, changed.encode()) }
 }
 
 async fn customers(db: &mut SqliteConnection) {
@@ -232,6 +259,11 @@ async fn cases(db: &mut SqliteConnection) {
     }
     insert(db, "casefile", open).await;
     insert(db, "casefile", case(unrouted(), "unrouted", "open", "default:-:live:re_1".to_owned(), 6)).await;
+    let mut surplus = case(surplus(), "surplus_key", "open", surplus_subject(), 7);
+    for (column, value) in [("purchase", json!("sub_ana")), ("item", json!("si_1")), ("number", json!(1))] {
+        surplus[column] = value;
+    }
+    insert(db, "casefile", surplus).await;
     let mut done = case(closed(), "no_key", "closed", unit("sub_ana").to_string(), 4);
     for (column, value) in [("purchase", json!("sub_ana")), ("item", json!("si_1")), ("number", json!(1))] {
         done[column] = value;

@@ -56,7 +56,7 @@ async fn a_license_shows_its_key_masked() {
 #[tokio::test]
 async fn pages_of_every_list_follow_each_other() {
     let app = shop::open().await;
-    for (list, count) in [("customers", 2), ("subscriptions", 2), ("licenses", 2), ("cases", 3)] {
+    for (list, count) in [("customers", 2), ("subscriptions", 2), ("licenses", 2), ("cases", 4)] {
         let whole = app.get(&format!("/api/v1/{list}?limit=200")).await;
         assert_eq!((whole["data"].as_array().unwrap().len(), &whole["next"]), (count, &Value::Null), "{list}");
         let mut seen = Vec::new();
@@ -108,7 +108,30 @@ async fn live_and_test_are_never_mixed() {
     assert_eq!(ids(app.get("/api/v1/customers").await), ["cus_li", "cus_ana"]);
     assert_eq!(ids(app.get("/api/v1/customers?mode=test").await), ["cus_bo"]);
     assert_eq!(app.problem("/api/v1/customers/cus_bo").await["code"], "not_found");
-    assert_eq!(ids(app.get("/api/v1/customers?source=other").await), [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn a_slip_in_a_source_or_a_kind_does_not_read_as_all_is_well() {
+    let app = shop::open().await;
+    app.append(vec![shop::settings(&json!({}))]).await;
+    for path in [
+        "customers?source=nope",
+        "cases?source=nope",
+        "events?source=nope",
+        "licenses?source=nope",
+        "status?source=nope",
+    ] {
+        let problem = app.problem(&format!("/api/v1/{path}")).await;
+        assert_eq!(problem["errors"][0]["parameter"], "source", "{path}");
+        assert_eq!(problem["errors"][0]["detail"], "there is no source `nope`; known are `second`", "{path}");
+    }
+    let rows = |page: Value| page["data"].as_array().unwrap().len();
+    // Configured without a sale, and not configured any more with sales.
+    assert_eq!(rows(app.get("/api/v1/customers?source=second").await), 0);
+    assert_eq!(rows(app.get("/api/v1/customers?source=default").await), 2);
+    let problem = app.problem("/api/v1/cases?kind=no-key").await;
+    assert_eq!(problem["errors"][0]["parameter"], "kind");
+    assert!(problem["errors"][0]["detail"].as_str().unwrap().contains("`no_key`, `not_extended`"), "{problem}");
 }
 
 #[tokio::test]
