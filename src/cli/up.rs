@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::args::{Role, Up};
 use super::{Context, open};
 use crate::output::Exit;
-use crate::serve::{self, Running, Wanted};
+use crate::serve::{self, Interrupted, Running, Wanted};
 use crate::settings::Settings;
 
 /// Runs until told to stop.
@@ -28,10 +28,22 @@ pub async fn run(context: &Context, up: &Up) -> anyhow::Result<Exit> {
     for (what, path) in absent.into_iter().filter(|(_, path)| path.exists()) {
         tracing::info!("made {what} in {}", path.display());
     }
-    let running = running?;
-    context.output.value(&running.ready())?;
-    say(context, &running, &open::absolute(&settings.data_dir));
-    running.run(stop_timeout).await?;
+    let running = match running {
+        Err(error) if error.is::<Interrupted>() => {
+            tracing::info!("{error}");
+            return Ok(Exit::Fine);
+        }
+        started => started?,
+    };
+    let told = context.output.value(&running.ready());
+    match &told {
+        Ok(()) => say(context, &running, &open::absolute(&settings.data_dir)),
+        // Whoever waits for that line never learns where it is.
+        Err(_) => running.stop(),
+    }
+    let ended = running.run(stop_timeout).await;
+    told?;
+    ended?;
     Ok(Exit::Fine)
 }
 

@@ -4,7 +4,7 @@
 //! but the second one is always a mistake, and is told so.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -13,8 +13,15 @@ use anyhow::{Context, bail};
 const NAME: &str = "keyledger.lock";
 
 /// Holds the data folder until dropped, or until the process ends, however it ends.
+///
+/// The file says who holds it, and on a second line where the log was that a service last worked on here: a folder with
+/// keys and no log is either new, or has lost its log.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held for its lock, which closing releases")] File);
+pub struct Lock {
+    /// Closing it releases the lock.
+    file: File,
+    log: Option<String>,
+}
 
 impl Lock {
     /// Takes the folder.
@@ -40,9 +47,33 @@ impl Lock {
                 return Err(error).with_context(|| format!("locking {}", path.display()));
             }
         }
-        let written = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-        written.with_context(|| format!("writing {}", path.display()))?;
-        Ok(Self(file))
+        let mut text = String::new();
+        file.read_to_string(&mut text).with_context(|| format!("reading {}", path.display()))?;
+        let mut lock = Self { file, log: text.lines().nth(1).map(str::to_owned) };
+        lock.write().with_context(|| format!("writing {}", path.display()))?;
+        Ok(lock)
+    }
+
+    /// Where the log was that a service last worked on in this folder, if one did.
+    pub fn log(&self) -> Option<&str> {
+        self.log.as_deref()
+    }
+
+    /// Remembers that there is a log now.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn remember_log(&mut self, log: &Path) -> anyhow::Result<()> {
+        self.log = Some(log.display().to_string());
+        self.write().context("noting in the data folder where the log is")
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let log = self.log.as_ref().map_or_else(String::new, |log| format!("\n{log}"));
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        write!(self.file, "{}{log}", std::process::id())
     }
 
     /// The process that holds the folder, if one does.
@@ -57,10 +88,10 @@ impl Lock {
 
 /// What the file says of its holder, in words.
 fn holder(file: &mut File) -> String {
-    let mut pid = String::new();
-    let read = file.rewind().and_then(|()| file.read_to_string(&mut pid));
-    match read {
-        Ok(_) if !pid.trim().is_empty() => format!("the keyledger with process id {}", pid.trim()),
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    match (read, text.lines().next()) {
+        (Ok(_), Some(pid)) => format!("the keyledger with process id {pid}"),
         _ => "another keyledger".to_owned(),
     }
 }
@@ -79,5 +110,18 @@ mod tests {
         drop(first);
         assert!(Lock::holder(folder.path()).is_none());
         Lock::take(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn the_next_one_knows_that_there_was_a_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = Lock::take(folder.path()).unwrap();
+        assert_eq!(first.log(), None);
+        first.remember_log(Path::new("/data/log.db")).unwrap();
+        assert!(Lock::holder(folder.path()).unwrap().ends_with(&format!("id {}", std::process::id())));
+        drop(first);
+        for _ in 0..2 {
+            assert_eq!(Lock::take(folder.path()).unwrap().log(), Some("/data/log.db"));
+        }
     }
 }

@@ -1,9 +1,10 @@
-//! The whole system, top to bottom: lock, keys, log, settings, projector, issuer, ingest, API.
+//! The whole system, top to bottom: lock, log, keys, settings, projector, issuer, ingest, API.
 
 mod gauges;
 mod lock;
 mod recorded_settings;
 mod restored;
+mod views;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,7 +16,7 @@ use keyledger_console::Console;
 use keyledger_console::access::{Access, Role, Token};
 use keyledger_console::api::{Api, ViewsAt};
 use keyledger_engine::keys::DeploymentKeys;
-use keyledger_eventlog::consumer::{Consumer, Options as ConsumerOptions, Step};
+use keyledger_eventlog::consumer::{Consumer, Options as ConsumerOptions};
 use keyledger_eventlog::log::EventLog;
 use keyledger_eventlog::sqlite::{Options as SqliteOptions, SqliteLog};
 use keyledger_eventlog::tail::{SqlTail, Tail};
@@ -25,16 +26,17 @@ use keyledger_issuer::provider::Provider;
 use keyledger_issuer::provider::builtin::Builtin;
 use keyledger_issuer::provider::stub::Stub;
 use keyledger_issuer::{Engines, Issuer, Parts};
-use keyledger_projector::Projector;
 use keyledger_schemas::clock::{Clock, SystemClock};
 use keyledger_schemas::ids::ProviderName;
 use keyledger_schemas::secret::Secret;
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use lock::Lock;
 pub use restored::rebuild;
+use views::MendedViews;
 
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::settings::{Settings, read_token};
@@ -116,11 +118,17 @@ impl Running {
     }
 }
 
+/// Told to stop before everything was up. Nothing was begun that a later start does not finish.
+#[derive(Debug, thiserror::Error)]
+#[error("told to stop before it was ready")]
+pub struct Interrupted;
+
 /// Builds and starts everything. When it returns, webhooks are taken.
 ///
 /// # Errors
 ///
-/// When the data folder is in use, the keys are missing, a database is unsafe, or an address is taken.
+/// When the data folder is in use, the log or the keys are missing, a database is unsafe, or an address is taken. The log
+/// is closed then, so that another file may be put in its place. [`Interrupted`] when a signal came first.
 pub async fn start(settings: &Settings, wanted: Wanted) -> anyhow::Result<Running> {
     let mut lifecycle = Lifecycle::new()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -128,94 +136,178 @@ pub async fn start(settings: &Settings, wanted: Wanted) -> anyhow::Result<Runnin
 
     // What must be ours alone.
     cli::make_data_dir(&settings.data_dir)?;
-    let lock = Lock::take(&settings.data_dir)?;
-    let sqlite = open_log(settings, clock.clone()).await?;
-    let log: Arc<dyn EventLog> = Arc::new(sqlite.clone());
-    let keys = Arc::new(load_keys(settings, &*log).await?);
-    let (token, token_from) = api_token(settings)?;
-
-    // What decides stands in the log before anything is decided with it.
-    if recorded_settings::record(&*log, &settings.deciding(), clock.now()).await? {
-        tracing::info!("the settings differ from the recorded ones, and were recorded");
-    }
-
-    // Addresses are taken before roles start: a taken one is found out at once.
-    let ingest_listener = listen("ingest.listen", settings.ingest.listen).await?;
-    let api_listener = listen("api.listen", settings.api.listen).await?;
-    let ingest_address = ingest_listener.local_addr().context("asking for the address of ingest")?;
-    let api_address = api_listener.local_addr().context("asking for the address of the API")?;
-
-    let tail: Arc<dyn Tail> = Arc::new(SqlTail::new(log.clone()));
-
-    // The projector makes the views that the API reads.
+    let mut lock = Lock::take(&settings.data_dir)?;
     let views_url = views_url(settings)?;
-    let projector = restored::open_views(&log, &*tail, &views_url, wanted.accept_loss).await?;
-    let projecting = Consumer::new(projector, tail.clone(), ConsumerOptions::default());
-    // The rest of the time is for the roles that stop before it.
-    let last_within = settings.stop_timeout() / 2;
-    lifecycle.spawn(Stage::Show, "projector", move |stop| project(projecting, stop, last_within));
+    if !wanted.accept_loss {
+        restored::require_log(settings, &views_url, &lock).await?;
+    }
+    let log = unless(lifecycle.interrupted(), open_log(settings, clock.clone())).await?;
+    let made = async {
+        lock.remember_log(&settings.log)?;
+        Made::new(settings, wanted, &log, clock, views_url).await
+    };
+    match unless(lifecycle.interrupted(), made).await {
+        Ok(made) => Ok(made.start(settings, metrics, lifecycle, log, lock)),
+        Err(error) => {
+            log.close().await;
+            Err(error)
+        }
+    }
+}
 
-    if wanted.issuer {
-        let parts = Parts {
+/// Does `work`, unless interrupted.
+async fn unless<T>(
+    interrupted: impl Future<Output = ()>,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::select! {
+        done = work => done,
+        () = interrupted => Err(Interrupted.into()),
+    }
+}
+
+/// All that can fail while starting, made and found good. No role runs yet.
+struct Made {
+    clock: Arc<dyn Clock>,
+    log: Arc<dyn EventLog>,
+    keys: Arc<DeploymentKeys>,
+    token: Option<Secret>,
+    token_from: String,
+    ingest_listener: TcpListener,
+    ingest_address: SocketAddr,
+    api_listener: TcpListener,
+    api_address: SocketAddr,
+    projecting: Consumer<MendedViews>,
+    issuing: Option<Parts>,
+    ingest: Ingest,
+    counted: ViewsAt,
+    shown: ViewsAt,
+}
+
+impl Made {
+    async fn new(
+        settings: &Settings,
+        wanted: Wanted,
+        sqlite: &SqliteLog,
+        clock: Arc<dyn Clock>,
+        views_url: String,
+    ) -> anyhow::Result<Self> {
+        let log: Arc<dyn EventLog> = Arc::new(sqlite.clone());
+        let tail: Arc<dyn Tail> = Arc::new(SqlTail::new(log.clone()));
+
+        // Nothing is added to a log, and no keys are made for it, before it is known to be the right one.
+        restored::require_all_seen(&*log, &*tail, settings, &views_url, wanted.accept_loss).await?;
+        let keys = Arc::new(load_keys(settings, &*log).await?);
+        let (token, token_from) = api_token(settings)?;
+        let engines = engines(settings, keys.clone())?;
+        let ingest = Ingest::new(settings.ingest.clone(), sources(settings)?, log.clone(), clock.clone())?;
+
+        // Addresses are taken before roles start: a taken one is found out at once.
+        let ingest_listener = listen("ingest.listen", settings.ingest.listen).await?;
+        let api_listener = listen("api.listen", settings.api.listen).await?;
+        let ingest_address = ingest_listener.local_addr().context("asking for the address of ingest")?;
+        let api_address = api_listener.local_addr().context("asking for the address of the API")?;
+
+        // What decides stands in the log before anything is decided with it.
+        if recorded_settings::record(&*log, &settings.deciding(), clock.now()).await? {
+            tracing::info!("the settings differ from the recorded ones, and were recorded");
+        }
+
+        let views = MendedViews::open(views_url.clone(), settings.views.clone(), clock.clone()).await;
+        let projecting = Consumer::new(views, tail.clone(), ConsumerOptions::default());
+        let holder = holder(settings)?;
+        let issuing = wanted.issuer.then(|| Parts {
             log: log.clone(),
             tail,
             clock: clock.clone(),
-            engines: engines(settings, keys.clone())?,
+            engines,
             keys: keys.clone(),
-            holder: holder(settings)?,
+            holder,
             options: settings.issuer.clone(),
-        };
-        lifecycle.spawn(Stage::Work, "issuer", |stop| async move {
-            match Issuer::start(parts, &stop).await? {
-                Some(issuer) => Ok(Box::pin(issuer.run(stop)).await?),
-                None => Ok(()),
-            }
         });
+        let (counted, shown) = (ViewsAt::new(views_url.clone())?, ViewsAt::new(views_url)?);
+        Ok(Self {
+            clock,
+            log,
+            keys,
+            token,
+            token_from,
+            ingest_listener,
+            ingest_address,
+            api_listener,
+            api_address,
+            projecting,
+            issuing,
+            ingest,
+            counted,
+            shown,
+        })
     }
 
-    let rendered = metrics.clone();
-    let ingest = Ingest::new(settings.ingest.clone(), sources(settings)?, log.clone(), clock.clone())?
-        .with_metrics(Arc::new(move || rendered.render()));
-    lifecycle.spawn(Stage::Intake, "ingest", |stop| async move {
-        server::serve(ingest_listener, Arc::new(ingest), stop).await;
-        Ok(())
-    });
+    fn start(
+        self,
+        settings: &Settings,
+        metrics: PrometheusHandle,
+        mut lifecycle: Lifecycle,
+        log: SqliteLog,
+        lock: Lock,
+    ) -> Running {
+        // The rest of the time is for the roles that stop before or after it.
+        let last_within = settings.stop_timeout() / 2;
 
-    let (views, counting) = (ViewsAt::new(views_url.clone())?, clock.clone());
-    lifecycle.spawn(Stage::Show, "gauges", |stop| async move {
-        gauges::run(&views, &*counting, &metrics, stop).await;
-        Ok(())
-    });
+        // The projector makes the views that the API reads.
+        lifecycle.spawn(Stage::Show, "projector", |stop| views::run(self.projecting, stop, last_within));
 
-    // It shows what is there, but it takes in what people ask for too, and that the issuer must still read.
-    let api = Api::new(log, ViewsAt::new(views_url)?, keys, clock);
-    let console = Console { api, access: Arc::new(access(settings, token.as_ref())) };
-    lifecycle.spawn(Stage::Intake, "api", |stop| async move {
-        Ok(keyledger_console::serve(api_listener, console, stop).await?)
-    });
+        if let Some(parts) = self.issuing {
+            lifecycle.spawn(Stage::Work, "issuer", |stop| issue(parts, stop, last_within));
+        }
 
-    Ok(Running { ingest: ingest_address, api: api_address, token, token_from, lifecycle, log: sqlite, _lock: lock })
+        let rendered = metrics.clone();
+        let ingest = self.ingest.with_metrics(Arc::new(move || rendered.render()));
+        lifecycle.spawn(Stage::Intake, "ingest", |stop| async move {
+            server::serve(self.ingest_listener, Arc::new(ingest), stop).await;
+            Ok(())
+        });
+
+        let (counted, clock) = (self.counted, self.clock.clone());
+        lifecycle.spawn(Stage::Show, "gauges", |stop| async move {
+            gauges::run(&counted, &*clock, &metrics, stop).await;
+            Ok(())
+        });
+
+        // It shows what is there, but it takes in what people ask for too, and that the issuer must still read.
+        let api = Api::new(self.log, self.shown, self.keys, self.clock);
+        let console = Console { api, access: Arc::new(access(settings, self.token.as_ref())) };
+        lifecycle.spawn(Stage::Intake, "api", |stop| async move {
+            Ok(keyledger_console::serve(self.api_listener, console, stop).await?)
+        });
+
+        Running {
+            ingest: self.ingest_address,
+            api: self.api_address,
+            token: self.token,
+            token_from: self.token_from,
+            lifecycle,
+            log,
+            _lock: lock,
+        }
+    }
 }
 
-/// Folds the log into the views until told to stop, and then what the roles before it left, so that a system at rest has
-/// nothing unread. It takes `last_within` at most: what is left after a long absence is read the next time.
-async fn project(
-    mut projecting: Consumer<Projector>,
-    stop: CancellationToken,
-    last_within: Duration,
-) -> anyhow::Result<()> {
-    projecting.run(stop).await?;
-    let last = async {
-        while let Step::Delayed(delay) = projecting.run_until_idle().await? {
-            tokio::time::sleep(delay).await;
-        }
-        anyhow::Ok(())
-    };
-    let Ok(ended) = tokio::time::timeout(last_within, last).await else {
-        tracing::warn!("the views are behind the log; they go on from there at the next start");
-        return Ok(());
-    };
-    ended
+/// Issues licenses until told to stop, and then finishes what is in hand, for `last_within` at most: the rest of the time
+/// is for the views. What is left, the next start goes on with.
+async fn issue(parts: Parts, stop: CancellationToken, last_within: Duration) -> anyhow::Result<()> {
+    let Some(issuer) = Issuer::start(parts, &stop).await? else { return Ok(()) };
+    tokio::select! {
+        ended = Box::pin(issuer.run(stop.clone())) => Ok(ended?),
+        () = after(&stop, last_within) => bail!("it did not finish within {} s", last_within.as_secs()),
+    }
+}
+
+/// So long after it was told to stop.
+async fn after(stop: &CancellationToken, wait: Duration) {
+    stop.cancelled().await;
+    tokio::time::sleep(wait).await;
 }
 
 /// Opens the log, and makes it where there is none.

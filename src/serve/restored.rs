@@ -1,10 +1,9 @@
-//! Notices a log that was restored from an older backup: then the views know events that the log does not.
+//! Notices a log that is gone, or was restored from an older backup: then the views know events that the log does not.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use keyledger_eventlog::consumer::Handler;
+use keyledger_eventlog::consumer::Checkpoint;
 use keyledger_eventlog::log::EventLog;
 use keyledger_eventlog::tail::Tail;
 use keyledger_projector::Projector;
@@ -12,43 +11,92 @@ use keyledger_projector::ViewsError;
 use keyledger_projector::replay::{self, ReplayError, Report, Switch};
 use keyledger_schemas::envelope::Position;
 
+use super::Lock;
+use crate::settings::Settings;
+
 /// How often a rebuild is begun again because the views could not be put in place.
 const ATTEMPTS_MAX: u32 = 10;
 
 /// How long to wait before that.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Opens the views for writing. If their checkpoint is not in the log, events are lost, and somebody must know: without
-/// `accept_loss` this fails; with it the views are made anew.
+/// Refuses to make a new log where one was: a mislaid log must not be taken for none.
 ///
 /// # Errors
 ///
-/// When events are lost, or the views cannot be opened.
-pub async fn open_views(
-    log: &Arc<dyn EventLog>,
+/// When there is no log, and the views have seen one, or a service worked on one with these keys.
+pub async fn require_log(settings: &Settings, views_url: &str, lock: &Lock) -> anyhow::Result<()> {
+    let path = settings.log.display();
+    if settings.log.exists() {
+        return Ok(());
+    }
+    let left = match seen(views_url).await {
+        Seen::Known(seen) if seen.position > 0 => format!("the views in {}", settings.views.display()),
+        Seen::Unreadable => format!("{}, which cannot be read,", settings.views.display()),
+        _ if lock.log().is_some() && settings.keys_dir.exists() => {
+            format!("the keys in {}", settings.keys_dir.display())
+        }
+        _ => return Ok(()),
+    };
+    bail!(
+        "there is no log at {path}, and {left} belong to one. Put it back with all of its files. Where it comes from a \
+         backup, delete {path}-wal and {path}-shm first. To begin without it, start once with `--accept-loss`"
+    )
+}
+
+/// Refuses a log that lost events which the views have seen, unless that is accepted: then the views are made anew.
+///
+/// # Errors
+///
+/// When events are lost, or the views cannot be made anew.
+pub async fn require_all_seen(
+    log: &dyn EventLog,
     tail: &dyn Tail,
+    settings: &Settings,
     views_url: &str,
     accept_loss: bool,
-) -> anyhow::Result<Projector> {
-    let mut projector = Projector::open(views_url).await.context("opening the views")?;
-    let seen = projector.checkpoint().await.context("reading how far the views are")?;
-    let known = seen.position == 0 || log.at(seen.position).await?.is_some_and(|event| event.chain == seen.chain);
-    if known {
-        return Ok(projector);
+) -> anyhow::Result<()> {
+    let Seen::Known(seen) = seen(views_url).await else { return Ok(()) };
+    let at = log.at(seen.position).await.context("reading the log")?;
+    if seen.position == 0 || at.is_some_and(|event| event.chain == seen.chain) {
+        return Ok(());
     }
-    let head = log.head().await?.position;
+    let head = log.head().await.context("reading the log")?.position;
     if !accept_loss {
         bail!(
             "the views have seen {} events, and the log holds {head}, and not the same: it was restored from an older \
-             backup, or belongs elsewhere. Bring back the newer log if you have it. Else start once with `--accept-loss`, \
-             and resend from Stripe what is newer than the backup",
-            seen.position
+             backup, or belongs elsewhere. If you have the newer log, put it in the place of {path}, and delete \
+             {path}-wal and {path}-shm first, which belong to this one. Else start once with `--accept-loss`, and resend \
+             from Stripe what is newer than the backup",
+            seen.position,
+            path = settings.log.display(),
         );
     }
     tracing::warn!("the views have seen {} events that the log lost; they are made anew from {head}", seen.position);
-    projector.close().await.context("closing the views")?;
     rebuild(tail, views_url, Switch::Replace, |_, _| {}).await.context("making the views anew")?;
-    Projector::open(views_url).await.context("opening the views")
+    Ok(())
+}
+
+/// How far the views are.
+enum Seen {
+    /// So far.
+    Known(Checkpoint),
+    /// There are none.
+    Nothing,
+    /// There is a file that does not say so.
+    Unreadable,
+}
+
+async fn seen(views_url: &str) -> Seen {
+    match Projector::seen(views_url).await {
+        Ok(Some(seen)) => Seen::Known(seen),
+        Ok(None) => Seen::Nothing,
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            tracing::error!("the views cannot be read, so that nobody knows which events they have seen: {error:#}");
+            Seen::Unreadable
+        }
+    }
 }
 
 /// Makes the views anew. SQLite does not let a file be put aside while someone else has it open, were it for reading

@@ -4,6 +4,8 @@
 //! through the API, the command line, or the license engine's own books. Every deployment is audited at its end.
 
 #[cfg(test)]
+mod broken_views;
+#[cfg(test)]
 mod caught_up;
 #[cfg(test)]
 mod hostile;
@@ -11,6 +13,8 @@ mod hostile;
 mod kept_apart;
 #[cfg(test)]
 mod lost_answers;
+#[cfg(test)]
+mod lost_log;
 #[cfg(test)]
 mod missing_issuer;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::Service;
-use super::process::{Process, append_to, keyledger};
+use super::process::{Process, append_to, keyledger, terminate};
 
 /// The API's bearer token.
 pub const TOKEN: &str = "token-of-the-tests-SqeZk0mXQ4";
@@ -138,6 +138,16 @@ impl Deployment {
         let mut child = command.spawn().unwrap();
         tokio::time::sleep(while_).await;
         child.kill().await.unwrap();
+    }
+
+    /// `keyledger up` that gets SIGTERM after a while, whether it is ready or not, and how it ended.
+    pub async fn up_stopped_after(&self, while_: Duration) -> ExitStatus {
+        let mut command = keyledger();
+        command.arg("up").arg("--config").arg(self.config()).stdout(Stdio::null()).stderr(append_to(&self.stderr()));
+        let mut child = command.spawn().unwrap();
+        tokio::time::sleep(while_).await;
+        terminate(child.id().unwrap()).await;
+        tokio::time::timeout(Duration::from_secs(3), child.wait()).await.expect("it did not heed SIGTERM").unwrap()
     }
 
     /// Runs another verb to its end.

@@ -77,8 +77,7 @@ impl Process {
 
     /// SIGTERM, and nothing else.
     pub async fn ask_to_stop(&self) {
-        let kill = Command::new("/bin/sh").arg("-c").arg(format!("kill -TERM {}", self.id())).status().await.unwrap();
-        assert!(kill.success());
+        terminate(self.id()).await;
     }
 
     /// Waits until it has left.
@@ -110,6 +109,12 @@ impl Process {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
+}
+
+/// SIGTERM to a process.
+pub async fn terminate(id: u32) {
+    let kill = Command::new("/bin/sh").arg("-c").arg(format!("kill -TERM {id}")).status().await.unwrap();
+    assert!(kill.success());
 }
 
 /// A file that a process adds its words to.

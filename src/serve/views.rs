@@ -1,0 +1,218 @@
+//! The projector's role, and what becomes of views that are broken. They are derived, and may be made again; so nothing
+//! that happens to them may stop what takes webhooks and issues licenses.
+
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use async_trait::async_trait;
+use futures::FutureExt;
+use keyledger_eventlog::consumer::{Checkpoint, Consumer, HandleError, Handler, Step};
+use keyledger_projector::{NAME, Projector, ViewsError};
+use keyledger_schemas::clock::Clock;
+use keyledger_schemas::envelope::{Position, Recorded};
+use tokio_util::sync::CancellationToken;
+
+/// What SQLite says of a page that makes no sense, and of a file that is no database.
+const BROKEN: [u32; 2] = [11, 26];
+
+/// So many names are tried for what is put aside.
+const NAMES_MAX: i64 = 1000;
+
+/// The projector over views that are put aside, once, when they turn out to be broken, and made again from the log. What
+/// breaks twice is not mended by that, and is left for people to look at.
+pub struct MendedViews {
+    url: String,
+    file: PathBuf,
+    clock: Arc<dyn Clock>,
+    /// `None` until the file could be opened.
+    projector: Option<Projector>,
+    was_mended: bool,
+}
+
+impl MendedViews {
+    /// Opens the views in `file` for writing. Where that fails, it is tried again by whoever reads the log with them.
+    pub async fn open(url: String, file: PathBuf, clock: Arc<dyn Clock>) -> Self {
+        let mut views = Self { url, file, clock, projector: None, was_mended: false };
+        if let Err(HandleError::Moved) = views.checkpoint().await {
+            // They were put aside just now; what hinders the new ones is said when the role starts.
+            let _ = views.checkpoint().await;
+        }
+        views
+    }
+
+    /// The projector, on a file that is open.
+    async fn projector(&mut self) -> Result<&mut Projector, HandleError> {
+        let projector = match self.projector.take() {
+            Some(projector) => projector,
+            None => Projector::open(&self.url).await.map_err(|error| refuse(error, 0))?,
+        };
+        Ok(self.projector.insert(projector))
+    }
+
+    /// Passes on what came of the work, unless it shows that the views are broken. Then others are put in their place,
+    /// and the answer is that the checkpoint moved: back to the beginning of the log.
+    async fn mending<T>(&mut self, done: Result<T, HandleError>) -> Result<T, HandleError> {
+        let error = match done {
+            Err(error @ (HandleError::Fatal(_) | HandleError::Retry { .. })) if is_broken(&error) => error,
+            done => return done,
+        };
+        if self.was_mended {
+            return Err(for_good(error));
+        }
+        self.was_mended = true;
+        if let Some(projector) = self.projector.take()
+            && let Err(error) = projector.close().await
+        {
+            tracing::debug!("the broken views do not close cleanly: {error}");
+        }
+        let reason = anyhow!(error);
+        match set_aside(&self.file, self.clock.now().as_second()) {
+            Ok(aside) => {
+                tracing::error!(
+                    "the views are broken and were put aside as {}; new ones are made from the log: {reason:#}",
+                    aside.display()
+                );
+                Err(HandleError::Moved)
+            }
+            Err(error) => Err(HandleError::Fatal(
+                format!("the views are broken ({reason:#}), and {} cannot be put aside: {error}", self.file.display())
+                    .into(),
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl Handler for MendedViews {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn checkpoint(&mut self) -> Result<Checkpoint, HandleError> {
+        let done = match self.projector().await {
+            Ok(projector) => projector.checkpoint().await,
+            Err(error) => Err(error),
+        };
+        self.mending(done).await
+    }
+
+    async fn handle(&mut self, batch: &[Recorded], from: Checkpoint) -> Result<(), HandleError> {
+        let done = match self.projector().await {
+            Ok(projector) => projector.handle(batch, from).await,
+            Err(error) => Err(error),
+        };
+        self.mending(done).await
+    }
+
+    async fn park(&mut self, event: &Recorded, reason: &str, from: Checkpoint) -> Result<(), HandleError> {
+        let done = match self.projector().await {
+            Ok(projector) => projector.park(event, reason, from).await,
+            Err(error) => Err(error),
+        };
+        self.mending(done).await
+    }
+}
+
+/// A database that cannot be opened now may be opened later; one of something else is not ours to touch.
+fn refuse(error: ViewsError, position: Position) -> HandleError {
+    match error {
+        ViewsError::Database(_) => HandleError::Retry { position, source: error.into() },
+        ViewsError::Unusable { .. } | ViewsError::Damaged { .. } => HandleError::Fatal(error.into()),
+    }
+}
+
+/// Whether the views are at fault, and not the disk, a lock, or a file that is somebody else's.
+fn is_broken(error: &HandleError) -> bool {
+    let (HandleError::Fatal(source) | HandleError::Retry { source, .. }) = error else { return false };
+    match source.downcast_ref::<ViewsError>() {
+        Some(ViewsError::Damaged { .. }) => true,
+        Some(ViewsError::Database(error)) => {
+            let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+            // The lowest byte is the error, the others are details of it.
+            code.is_some_and(|code| BROKEN.contains(&(code & 0xff)))
+        }
+        _ => false,
+    }
+}
+
+/// What is broken again is not tried again.
+fn for_good(error: HandleError) -> HandleError {
+    match error {
+        HandleError::Retry { source, .. } => HandleError::Fatal(source),
+        error => error,
+    }
+}
+
+/// Renames the file and what SQLite keeps beside it. The file goes first: SQLite ignores what lies beside a new one.
+fn set_aside(file: &Path, now: i64) -> io::Result<PathBuf> {
+    let named = |ending: &str| {
+        let mut name = file.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    // What was put aside in the same second stays too.
+    let free = (now..now + NAMES_MAX).map(|time| format!(".broken-{time}")).find(|aside| !named(aside).exists());
+    let aside = free.ok_or_else(|| io::Error::other("there is no free name for it"))?;
+    for ending in ["", "-wal", "-shm"] {
+        match std::fs::rename(named(ending), named(&format!("{aside}{ending}"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(named(&aside))
+}
+
+/// Folds the log into the views until told to stop, and then what the roles before it left, so that a system at rest has
+/// nothing unread. It takes `last_within` at most: what is left after a long absence is read the next time.
+///
+/// Views that cannot be kept stay as they are, and the role waits to be told to stop: webhooks are taken and licenses
+/// issued without it, and the status says how far behind the views are.
+///
+/// # Errors
+///
+/// When the views have seen events that the log does not hold: the next start says what to do.
+pub async fn run(
+    projecting: Consumer<MendedViews>,
+    stop: CancellationToken,
+    last_within: Duration,
+) -> anyhow::Result<()> {
+    metrics::describe_gauge!("keyledger_views_down", "1 when the views are no longer kept, until the next start");
+    metrics::gauge!("keyledger_views_down").set(0.0);
+    let keeping = AssertUnwindSafe(keep(projecting, stop.clone(), last_within)).catch_unwind();
+    let reason = match keeping.await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error @ HandleError::Diverged { .. })) => return Err(error.into()),
+        Ok(Err(error)) => anyhow!(error),
+        Err(_) => anyhow!("it panicked"),
+    };
+    metrics::gauge!("keyledger_views_down").set(1.0);
+    tracing::error!(
+        "projector failed, and the views stand still: {reason:#}. Webhooks are taken and licenses issued all the same; \
+         see `keyledger doctor`, and start again"
+    );
+    stop.cancelled().await;
+    Ok(())
+}
+
+async fn keep(
+    mut projecting: Consumer<MendedViews>,
+    stop: CancellationToken,
+    last_within: Duration,
+) -> Result<(), HandleError> {
+    projecting.run(stop).await?;
+    let last = async {
+        while let Step::Delayed(delay) = projecting.run_until_idle().await? {
+            tokio::time::sleep(delay).await;
+        }
+        Ok(())
+    };
+    let Ok(ended) = tokio::time::timeout(last_within, last).await else {
+        tracing::warn!("the views are behind the log; they go on from there at the next start");
+        return Ok(());
+    };
+    ended
+}
