@@ -294,20 +294,28 @@ impl Made {
     }
 }
 
-/// Issues licenses until told to stop, and then finishes what is in hand, for `last_within` at most: the rest of the time
-/// is for the views. What is left, the next start goes on with.
+/// Issues licenses until told to stop, and then finishes what is in hand.
 async fn issue(parts: Parts, stop: CancellationToken, last_within: Duration) -> anyhow::Result<()> {
     let Some(issuer) = Issuer::start(parts, &stop).await? else { return Ok(()) };
-    tokio::select! {
-        ended = Box::pin(issuer.run(stop.clone())) => Ok(ended?),
-        () = after(&stop, last_within) => bail!("it did not finish within {} s", last_within.as_secs()),
-    }
+    let issuing = Box::pin(issuer.run(stop.clone()));
+    leaving_within(last_within, &stop, async { Ok(issuing.await?) }).await
 }
 
-/// So long after it was told to stop.
-async fn after(stop: &CancellationToken, wait: Duration) {
-    stop.cancelled().await;
-    tokio::time::sleep(wait).await;
+/// Lets a role finish what is in hand for `last_within` at most after it was told to stop: the rest of the time is for
+/// those that stop after it. What is left, the next start goes on with.
+async fn leaving_within(
+    last_within: Duration,
+    stop: &CancellationToken,
+    role: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(last_within).await;
+    };
+    tokio::select! {
+        ended = role => ended,
+        () = late => bail!("it did not finish within {} s", last_within.as_secs()),
+    }
 }
 
 /// Opens the log, and makes it where there is none.
@@ -407,4 +415,31 @@ fn holder(settings: &Settings) -> anyhow::Result<String> {
 
 async fn listen(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("listening on {address} (`{setting}`)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAST: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
+    async fn a_role_that_goes_on_after_the_stop_is_left_and_one_that_ends_in_time_is_not() {
+        let stop = CancellationToken::new();
+        let ends = async {
+            tokio::time::sleep(LAST * 3).await;
+            stop.cancel();
+            Ok(())
+        };
+        leaving_within(LAST, &stop, ends).await.unwrap();
+        let error = leaving_within(LAST, &stop, std::future::pending()).await.unwrap_err();
+        assert!(error.to_string().contains("did not finish"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn work_is_left_when_it_is_interrupted() {
+        let interrupted = unless::<()>(async {}, std::future::pending()).await.unwrap_err();
+        assert!(interrupted.is::<Interrupted>());
+        assert_eq!(unless(std::future::pending(), async { Ok(7) }).await.unwrap(), 7);
+    }
 }
