@@ -1,5 +1,6 @@
 //! Live and test, connected accounts, and sources are never mixed, though the ids are the same.
 
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::deployment::{Deployment, Setup};
@@ -61,6 +62,9 @@ async fn the_same_ids_of_two_accounts_and_two_sources_are_four_purchases_with_fo
     for source in &sources {
         assert_eq!(service.list(&format!("/licenses?source={source}")).await.len(), 2);
     }
+    let theirs = paid_with("account", &json!("acct_1NorthSea"));
+    let refused = service.try_post("shop", &theirs[0]).await.unwrap();
+    assert_eq!(refused, StatusCode::CONFLICT, "an event that another source has shows that both are one account");
     service.caught_up().await;
     deployment.finish(service).await;
 }
