@@ -30,6 +30,9 @@ pub enum Content {
     Stripe,
     /// An event of ours.
     Own(Box<Event>),
+    /// An event of ours that this build does not know: kept, and without effect. A build that gives it one raises the
+    /// projection's version, and so folds it then.
+    Unknown,
 }
 
 /// Reads what the fold needs of an event.
@@ -43,7 +46,7 @@ pub fn read(event: &Recorded) -> Result<Content, String> {
     }
     match Event::decode(&event.kind, &event.data) {
         Ok(Some(own)) => Ok(Content::Own(Box::new(own))),
-        Ok(None) => Err(format!("this version does not know events of kind `{}`", event.kind)),
+        Ok(None) => Ok(Content::Unknown),
         Err(error) => Err(format!("its data cannot be read: {error}")),
     }
 }
@@ -78,6 +81,10 @@ impl<'c> Fold<'c> {
         match content {
             Content::Stripe => self.stripe(event).await,
             Content::Own(own) => self.own(event, own).await,
+            Content::Unknown => {
+                tracing::debug!(event.type = event.kind, position = event.position, "an event of another build is passed over");
+                Ok(())
+            }
         }
     }
 

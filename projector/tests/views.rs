@@ -288,6 +288,22 @@ async fn an_event_of_ours_that_cannot_be_read_is_set_aside_with_a_reason() {
 }
 
 #[tokio::test]
+async fn an_event_of_a_newer_build_has_no_effect() {
+    let world = World::new();
+    let newer = NewEvent {
+        id: "newer".into(),
+        kind: "license.painted".to_owned(),
+        data: b"{}".to_vec(),
+        ..settings_changed(settings())
+    };
+    world.append(vec![settings_changed(settings()), newer]).await;
+    world.append(story("b", NEW)).await;
+    let views = world.folded().await;
+    assert_eq!(open(&views).await.len(), 1);
+    assert_eq!(views.status(&Within::default(), late().at).await.unwrap().parked, 0);
+}
+
+#[tokio::test]
 async fn a_checkpoint_that_someone_else_moved_refuses_the_batch() {
     let world = World::with(story("b", NEW)).await;
     let batch = world.log.read_after(0, 100).await.unwrap();

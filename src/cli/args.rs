@@ -163,6 +163,14 @@ Example:
   keyledger check"
     )]
     Check,
+    /// Copy the log and the keys into a folder, safely beside a running service.
+    #[command(
+        after_help = "The folder may hold an earlier backup: it is replaced once the new one is whole. Keep it as secret as the keys are.
+
+Example:
+  keyledger backup ./backup"
+    )]
+    Backup(Backup),
     /// JSON Schemas of keyledger's own events, and of what they carry.
     #[command(after_help = "Examples:
   keyledger schemas                                 all, one on each line
@@ -521,6 +529,14 @@ pub struct Replay {
     /// Leave the copy here and do not switch.
     #[arg(long, value_name = "FILE")]
     pub into: Option<PathBuf>,
+}
+
+/// `backup`
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// Where to put `log.db` and `keys/`.
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
 }
 
 /// `schemas`

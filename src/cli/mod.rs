@@ -3,6 +3,7 @@
 //! Exit codes: 0 fine, 1 failed, 2 wrong use, 3 ran and found something, 4 not reachable.
 
 mod args;
+mod backup;
 mod balance;
 mod cases;
 mod catalog;
@@ -114,6 +115,7 @@ async fn dispatch(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Search(search) => read::search(context, &search).await,
         Verb::Replay(replay) => replay::run(context, &replay).await,
         Verb::Check => check::run(context).await,
+        Verb::Backup(backup) => backup::run(context, &backup).await,
         Verb::Schemas(schemas) => schemas::run(context, &schemas),
         Verb::Sandbox(sandbox) => sandbox::run(context, &sandbox).await,
     }

@@ -65,7 +65,8 @@ impl Api {
                 None => self.log.read_after(after, CHUNK).await?,
                 Some(stream) => self.log.read_stream(&StreamId::new(stream), version, CHUNK).await?,
             };
-            let is_last = chunk.len() < CHUNK;
+            // A page may be short of its limit; only an empty one is the end.
+            let is_last = chunk.is_empty();
             looked_through += chunk.len();
             for event in chunk {
                 version = event.version;

@@ -10,6 +10,7 @@ mod schema;
 mod write;
 mod writer;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use async_trait::async_trait;
 use keyledger_schemas::clock::Clock;
 use keyledger_schemas::envelope::{Position, Recorded, Version};
 use keyledger_schemas::ids::{EventId, StreamId};
-use sqlx::SqlitePool;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, SqlitePool};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +54,7 @@ pub struct SqliteLog(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     log_id: Uuid,
+    connect: SqliteConnectOptions,
     readers: SqlitePool,
     requests: mpsc::Sender<Request>,
     wake: watch::Receiver<Position>,
@@ -60,6 +63,9 @@ struct Shared {
     #[cfg(test)]
     faults: faults::Faults,
 }
+
+/// A copy by SQLite itself: the one way that is safe beside a writer.
+const COPY: &str = "vacuum into $1";
 
 impl SqliteLog {
     /// Opens the log at a path or `sqlite:` URL, and makes it when it is not there. The folder must exist.
@@ -71,6 +77,7 @@ impl SqliteLog {
     pub async fn open(path_or_url: &str, clock: Arc<dyn Clock>, options: Options) -> Result<Self, LogError> {
         let opened = schema::open(path_or_url, clock.now(), &options).await?;
         let readers = schema::readers(&opened.connect, &options);
+        let connect = opened.connect.clone();
         let newest = match read::head(&readers).await {
             Ok(head) => head.position,
             // It opens, so that `verify` can say what is wrong; nothing can be appended after a damaged head.
@@ -85,6 +92,7 @@ impl SqliteLog {
         let faults = writer.faults.clone();
         Ok(Self(Arc::new(Shared {
             log_id: writer.log_id,
+            connect,
             readers,
             requests,
             wake,
@@ -98,6 +106,21 @@ impl SqliteLog {
     /// The id this log was given when it was made: a copy of the file keeps it, another log has another.
     pub fn log_id(&self) -> Uuid {
         self.0.log_id
+    }
+
+    /// Writes a consistent copy of the whole log to `path`, which must not be there, while others go on reading and
+    /// appending. What is appended meanwhile is not in it.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Database`] when the copy cannot be written; whatever is at `path` then is not a copy.
+    pub async fn copy_to(&self, path: &Path) -> Result<(), LogError> {
+        let path = path.to_string_lossy().into_owned();
+        // A connection of its own: readers may not write anywhere.
+        let mut connection = self.0.connect.clone().connect().await?;
+        let copied = sqlx::query(COPY).bind(path).execute(&mut connection).await;
+        connection.close().await?;
+        Ok(copied.map(|_| ())?)
     }
 
     /// Takes no more appends, finishes those it has, and closes the file. Every clone is closed with it.

@@ -442,6 +442,14 @@ mod units {
     }
 
     #[test]
+    fn more_licenses_than_one_item_gets_are_left_to_a_person() {
+        let given = licenses_by_quantity(one_month().snapshot(&of(999_999, 1)));
+        assert_eq!(given.units().len(), 1000);
+        let cases = given.cases();
+        assert_eq!(cases.iter().filter(|case| case.starts_with("mapping_error")).count(), 1, "{cases:?}");
+    }
+
+    #[test]
     fn quantity_zero_owes_nothing_and_suspends() {
         let given = one_month().snapshot(&of(0, 1));
         assert_eq!(given.units(), ["si_1/1 31 charged suspended"]);

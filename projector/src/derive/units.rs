@@ -198,7 +198,10 @@ fn of_one_item(
             paid_until: paid.until,
             charged: paid.charged,
             is_owed_by_number: owed,
-            mapping_error: mapping_error.clone().filter(|_| mapping.is_none()),
+            mapping_error: match &mapping {
+                Some(mapping) => mapping.too_many(item.quantity),
+                None => mapping_error.clone(),
+            },
             mapping,
             price: item.price.clone(),
             has_periods: !sold.is_empty(),

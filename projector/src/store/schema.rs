@@ -25,6 +25,21 @@ const FIRST_CHECKPOINT: &str = "insert into checkpoint (name, position, chain) v
 /// How long a writer waits for a lock.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// Makes the file readable for its owner alone when it is not there: the views hold names and addresses.
+async fn make_private(path: &Path) -> std::io::Result<()> {
+    if path.as_os_str().as_encoded_bytes().starts_with(b":memory:") || path.starts_with("file:") {
+        return Ok(());
+    }
+    let mut options = tokio::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    options.mode(0o600);
+    match options.open(path).await {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Opens the file, making it when it is not there. Tables of another build are dropped and made anew: what they held
 /// is read from the log again.
 pub(crate) async fn connect(url: &str) -> Result<SqliteConnection, ViewsError> {
@@ -35,6 +50,7 @@ pub(crate) async fn connect(url: &str) -> Result<SqliteConnection, ViewsError> {
         // A view that lost its last batches in a power cut reads them again: the checkpoint went with them.
         .synchronous(SqliteSynchronous::Normal)
         .disable_statement_logging();
+    make_private(options.get_filename()).await.map_err(sqlx::Error::Io)?;
     let mut connection = options.connect().await?;
     match prepare(&mut connection, url).await {
         Ok(()) => Ok(connection),
