@@ -7,7 +7,7 @@ RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run
 
 .PHONY: test needs fmt lint doc unit doctest demo
 
-test: needs fmt lint doc unit doctest
+test: needs fmt lint doc doctest unit
 
 # A C compiler for SQLite and ring. Everything else cargo brings.
 needs:

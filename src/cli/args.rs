@@ -250,9 +250,17 @@ pub struct Page {
 /// `cases`
 #[derive(Debug, Args)]
 pub struct Cases {
-    /// What to do with one case. Without it: list them.
+    /// What to do. Without it: list them.
     #[command(subcommand)]
     pub verb: Option<CaseVerb>,
+    /// Which ones.
+    #[command(flatten)]
+    pub list: ListCases,
+}
+
+/// `cases list`, and `cases` alone.
+#[derive(Debug, Args)]
+pub struct ListCases {
     /// What is read.
     #[command(flatten)]
     pub scope: Scope,
@@ -267,9 +275,12 @@ pub struct Cases {
     pub status: String,
 }
 
-/// What can be done with a case.
+/// What can be done with cases.
 #[derive(Debug, Subcommand)]
 pub enum CaseVerb {
+    /// List them, as without a verb.
+    #[command(after_help = "Example:\n  keyledger cases list --kind no_key")]
+    List(ListCases),
     /// Everything about one: why, how often it was tried, when it is tried next, what to do.
     #[command(after_help = "Example:\n  keyledger cases show kl_cas_…")]
     Show(ShowCase),
@@ -468,6 +479,14 @@ pub struct Events {
     /// What to do. Without it: list them.
     #[command(subcommand)]
     pub verb: Option<EventVerb>,
+    /// Which ones.
+    #[command(flatten)]
+    pub list: ListEvents,
+}
+
+/// `events list`, and `events` alone.
+#[derive(Debug, Args)]
+pub struct ListEvents {
     /// Those after this position, the oldest first [default: the newest; with --follow all].
     #[arg(long, value_name = "POSITION")]
     pub after: Option<u64>,
@@ -488,6 +507,9 @@ pub struct Events {
 /// What can be done with the log.
 #[derive(Debug, Subcommand)]
 pub enum EventVerb {
+    /// List them, as without a verb.
+    #[command(after_help = "Example:\n  keyledger events list --type license. --follow")]
+    List(ListEvents),
     /// One event, with its data.
     #[command(after_help = "Examples:
   keyledger events show 17                          by position

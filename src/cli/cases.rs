@@ -9,7 +9,7 @@ use keyledger_projector::read::{CaseFilter, PageRequest};
 use keyledger_schemas::ids::Mode;
 use serde_json::{Value, json};
 
-use super::args::{CaseVerb, Cases, OneCase, ShowCase};
+use super::args::{CaseVerb, Cases, ListCases, OneCase, ShowCase};
 use super::read::{self, CASES};
 use super::{Context, open};
 use crate::output::{Exit, WrongUse};
@@ -21,7 +21,8 @@ use crate::output::{Exit, WrongUse};
 /// When there is no such case, or the log or the views cannot be reached.
 pub async fn run(context: &Context, cases: Cases) -> anyhow::Result<Exit> {
     match cases.verb {
-        None => list(context, &cases).await,
+        None => list(context, &cases.list).await,
+        Some(CaseVerb::List(cases)) => list(context, &cases).await,
         Some(CaseVerb::Show(one)) => show(context, &one).await,
         Some(CaseVerb::Retry(one)) => {
             let repair = async |api: &Api, view: &View, caller: &Caller| {
@@ -57,7 +58,7 @@ pub async fn run(context: &Context, cases: Cases) -> anyhow::Result<Exit> {
     }
 }
 
-async fn list(context: &Context, cases: &Cases) -> anyhow::Result<Exit> {
+async fn list(context: &Context, cases: &ListCases) -> anyhow::Result<Exit> {
     let api = open::api(context).await?;
     // Clap has let nothing else through; `all` is no status, and so no filter.
     let filter = CaseFilter { kind: cases.kind.clone(), status: cases.status.parse().ok(), ..CaseFilter::default() };

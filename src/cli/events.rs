@@ -15,7 +15,7 @@ use keyledger_schemas::ids::EventId;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::args::{EventVerb, Events, ShowEvent};
+use super::args::{EventVerb, Events, ListEvents, ShowEvent};
 use super::open;
 use super::read::{self, Column};
 use crate::output::{Exit, WrongUse};
@@ -40,14 +40,17 @@ const COLUMNS: &[Column] =
 pub async fn run(context: &Context, events: Events) -> anyhow::Result<Exit> {
     let log = open::log(context).await?;
     match events.verb {
-        None if events.follow => follow(context, &log, &events).await,
-        None => list(context, &log, &events).await,
+        None => list(context, &log, &events.list).await,
+        Some(EventVerb::List(events)) => list(context, &log, &events).await,
         Some(EventVerb::Show(show)) => self::show(context, &log, &show).await,
         Some(EventVerb::Verify) => self::verify(context, &log).await,
     }
 }
 
-async fn list(context: &Context, log: &SqliteLog, events: &Events) -> anyhow::Result<Exit> {
+async fn list(context: &Context, log: &SqliteLog, events: &ListEvents) -> anyhow::Result<Exit> {
+    if events.follow {
+        return follow(context, log, events).await;
+    }
     let wanted = events.limit.unwrap_or(LIMIT);
     let (rows, more) = match events.after {
         Some(after) => oldest(log, events, after, wanted).await?,
@@ -72,7 +75,7 @@ async fn list(context: &Context, log: &SqliteLog, events: &Events) -> anyhow::Re
 /// Up to `wanted` events after a position, and whether there are more.
 async fn oldest(
     log: &SqliteLog,
-    events: &Events,
+    events: &ListEvents,
     after: Position,
     wanted: usize,
 ) -> anyhow::Result<(Vec<Value>, bool)> {
@@ -92,7 +95,7 @@ async fn oldest(
 }
 
 /// The newest `wanted` events, in the order of the log, and whether there are more.
-async fn newest(log: &SqliteLog, events: &Events, wanted: usize) -> anyhow::Result<(Vec<Value>, bool)> {
+async fn newest(log: &SqliteLog, events: &ListEvents, wanted: usize) -> anyhow::Result<(Vec<Value>, bool)> {
     let mut rows = VecDeque::new();
     let mut end = log.head().await?.position;
     while end > 0 {
@@ -109,7 +112,7 @@ async fn newest(log: &SqliteLog, events: &Events, wanted: usize) -> anyhow::Resu
     Ok((rows.into(), false))
 }
 
-async fn follow(context: &Context, log: &SqliteLog, events: &Events) -> anyhow::Result<Exit> {
+async fn follow(context: &Context, log: &SqliteLog, events: &ListEvents) -> anyhow::Result<Exit> {
     let mut left = events.limit.unwrap_or(usize::MAX);
     let mut after = events.after.unwrap_or(0);
     while left > 0 {
@@ -193,7 +196,7 @@ async fn verify(context: &Context, log: &SqliteLog) -> anyhow::Result<Exit> {
     Ok(Exit::Found)
 }
 
-fn fits(events: &Events, event: &Recorded) -> bool {
+fn fits(events: &ListEvents, event: &Recorded) -> bool {
     let kind = events.kind.as_deref().is_none_or(|wanted| match wanted.strip_suffix('*') {
         Some(beginning) => event.kind.starts_with(beginning),
         None if wanted.ends_with('.') => event.kind.starts_with(wanted),
