@@ -128,16 +128,6 @@ impl WorkingSet {
         }
     }
 
-    /// Whether the purchase exists.
-    ///
-    /// # Errors
-    ///
-    /// See [`StoreError`].
-    pub async fn has_purchase(&mut self, id: &PurchaseId) -> Result<bool, StoreError> {
-        self.load_purchase(id).await?;
-        Ok(self.purchases.get(id).is_some_and(|entry| entry.revision > 0 || entry.now != entry.read))
-    }
-
     /// The purchase, new if it was not there, to be changed.
     ///
     /// # Errors

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use keyledger_schemas::ids::{
-    ChargeId, CustomerId, DisputeId, InvoiceId, PaymentIntentId, PriceId, RefundId, SessionId, SubscriptionId,
-    SubscriptionItemId,
+    ChargeId, CustomerId, DisputeId, InvoiceId, PriceId, RefundId, SessionId, SubscriptionId, SubscriptionItemId,
 };
 use keyledger_schemas::money::Currency;
 use keyledger_schemas::stripe::fact::{
@@ -281,14 +280,6 @@ impl Knowledge {
             && self.subscription.skipped().is_none()
             && self.invoices.values().all(|invoice| invoice.subscription.is_none())
             && !self.sessions.values().any(subscription_session)
-    }
-
-    /// The intents known, for a look at what hangs on a session.
-    pub fn intents(&self) -> impl Iterator<Item = &PaymentIntentId> {
-        self.links.iter().flat_map(|link| [&link.child, &link.parent]).filter_map(|object| match object {
-            ObjectRef::PaymentIntent(id) => Some(id),
-            _ => None,
-        })
     }
 }
 
