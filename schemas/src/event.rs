@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::envelope::Position;
 use crate::ids::{LicenseId, ProviderName, SourceName, UnitId};
 use crate::mapping::Mapping;
 use crate::money::Money;
@@ -106,6 +107,10 @@ events! {
     SettingsChanged(SettingsChanged) = "settings.changed",
     /// Bodies over the size limit were refused.
     BodyRefused(BodyRefused) = "ingest.body_refused",
+    /// The log's mirror on NATS JetStream is not what the log holds, and is written no further.
+    MirrorDiverged(MirrorDiverged) = "mirror.diverged",
+    /// The mirror was made anew, or was found to be the log's again.
+    MirrorMended(MirrorMended) = "mirror.mended",
 }
 
 /// Data of `obligation.opened`.
@@ -477,6 +482,44 @@ pub struct BodyRefused {
     pub limit_bytes: u64,
     /// The largest size announced, in bytes, where one was.
     pub largest_bytes: Option<u64>,
+}
+
+/// Data of `mirror.diverged`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MirrorDiverged {
+    /// The name of the stream on JetStream.
+    pub stream: String,
+    /// What is wrong with it.
+    pub fault: MirrorFault,
+    /// The first position known to be wrong, where one is.
+    pub position: Option<Position>,
+    /// What a person should know, in words: no personal data.
+    pub detail: String,
+}
+
+/// What is wrong with a mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MirrorFault {
+    /// It holds other bytes at a position that the log has too.
+    OtherBytes,
+    /// It is ahead of the log, and what it has more cannot be put into the log as it stands.
+    CannotImport,
+    /// Messages are missing in it: it was purged, or it has limits.
+    Holes,
+    /// It belongs to another log, or to nobody that we know.
+    Foreign,
+    /// Its settings would lose messages or take others.
+    UnsafeSettings,
+}
+
+/// Data of `mirror.mended`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MirrorMended {
+    /// The name of the stream on JetStream.
+    pub stream: String,
+    /// How far it is the log's.
+    pub position: Position,
 }
 
 /// The stream of `settings.changed`.

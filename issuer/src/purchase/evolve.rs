@@ -77,7 +77,12 @@ pub fn evolve(mut purchase: Purchase, event: &Event, at: jiff::Timestamp) -> Pur
             purchase.unit_mut(&data.unit).attached = Some(named);
         }
         // Not about a purchase's licenses.
-        Event::CaseWaived(_) | Event::KeyRevealed(_) | Event::SettingsChanged(_) | Event::BodyRefused(_) => {}
+        Event::CaseWaived(_)
+        | Event::KeyRevealed(_)
+        | Event::SettingsChanged(_)
+        | Event::BodyRefused(_)
+        | Event::MirrorDiverged(_)
+        | Event::MirrorMended(_) => {}
     }
     purchase
 }

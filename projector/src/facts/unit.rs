@@ -189,7 +189,9 @@ impl UnitFacts {
             | Event::CaseWaived(_)
             | Event::KeyRevealed(_)
             | Event::SettingsChanged(_)
-            | Event::BodyRefused(_) => {}
+            | Event::BodyRefused(_)
+            | Event::MirrorDiverged(_)
+            | Event::MirrorMended(_) => {}
         }
     }
 
@@ -280,7 +282,12 @@ pub fn unit_of(event: &Event) -> Option<&UnitId> {
         Event::RetryRequested(data) => Some(&data.unit),
         Event::RevokeRequested(data) => Some(&data.unit),
         Event::AttachRequested(data) => Some(&data.unit),
-        Event::CaseWaived(_) | Event::KeyRevealed(_) | Event::SettingsChanged(_) | Event::BodyRefused(_) => None,
+        Event::CaseWaived(_)
+        | Event::KeyRevealed(_)
+        | Event::SettingsChanged(_)
+        | Event::BodyRefused(_)
+        | Event::MirrorDiverged(_)
+        | Event::MirrorMended(_) => None,
     }
 }
 
