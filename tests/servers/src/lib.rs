@@ -3,7 +3,7 @@
 //! Each is started on a free port of the loopback address, with a folder of its own, and is gone when it is dropped.
 //! `make needs` installs what they run; where it is missing, starting panics and says so.
 
-#![expect(clippy::missing_panics_doc, reason = "a test that cannot go on must fail")]
+#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that cannot go on must fail")]
 
 mod link;
 mod nats;
