@@ -138,8 +138,9 @@ impl Nats {
     fn try_start(&mut self) -> bool {
         let config = self.folder.path().join("nats.conf");
         let (port, store, more) = (self.port, self.store(), &self.options.config);
+        let store = store.display();
         let text = format!(
-            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?}, max_mem: 256M, max_file: 4G }}\n{more}\n"
+            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{store}\", max_mem: 256M, max_file: 4G }}\n{more}\n"
         );
         fs::write(&config, text).unwrap();
         let mut command = Command::new(program(self.options.version));
