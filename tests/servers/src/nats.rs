@@ -48,11 +48,11 @@ pub struct Nats {
 impl Nats {
     /// Starts the current version with an empty store.
     pub fn start() -> Self {
-        Self::start_with(Options::default())
+        Self::start_with(&Options::default())
     }
 
     /// Starts one with an empty store.
-    pub fn start_with(options: Options) -> Self {
+    pub fn start_with(options: &Options) -> Self {
         for _ in 0..TRIES_MAX {
             let mut server = Self::make(free_port(), options.clone());
             if server.try_start() {

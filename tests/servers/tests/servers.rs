@@ -22,7 +22,7 @@ fn postgres_keeps_what_it_committed_when_it_is_killed() {
 #[test]
 fn nats_servers_of_both_versions_start_and_come_back() {
     for options in [Options::default(), Options { version: OLDEST, ..Options::default() }] {
-        let mut server = Nats::start_with(options);
+        let mut server = Nats::start_with(&options);
         server.kill();
         server.start_again();
         server.stop();
