@@ -519,6 +519,30 @@ pub enum EventVerb {
     /// Read the whole log and check positions, versions, content and chain. Exits with 3 at the first fault.
     #[command(after_help = "Example:\n  keyledger events verify")]
     Verify,
+    /// Write the whole log into a file, to be imported elsewhere.
+    #[command(after_help = "Examples:
+  keyledger events export log.jsonl
+  keyledger events export - | gzip > log.jsonl.gz")]
+    Export(ExportEvents),
+    /// Fill a log that does not hold anything yet with what was exported: same positions, same chain.
+    #[command(after_help = "Examples:
+  keyledger events import log.jsonl
+  gzip -dc log.jsonl.gz | keyledger events import -")]
+    Import(ImportEvents),
+}
+
+/// `events export`
+#[derive(Debug, Args)]
+pub struct ExportEvents {
+    /// Where to write; `-` writes to stdout.
+    pub file: PathBuf,
+}
+
+/// `events import`
+#[derive(Debug, Args)]
+pub struct ImportEvents {
+    /// What to read; `-` reads stdin.
+    pub file: PathBuf,
 }
 
 /// `events show`

@@ -8,16 +8,15 @@ use anyhow::Context as _;
 use data_encoding::HEXLOWER;
 use keyledger_console::model::Event;
 use keyledger_eventlog::log::EventLog;
-use keyledger_eventlog::sqlite::SqliteLog;
 use keyledger_eventlog::verify;
 use keyledger_schemas::envelope::{Position, Recorded};
 use keyledger_schemas::ids::EventId;
 use serde_json::{Value, json};
 
-use super::Context;
 use super::args::{EventVerb, Events, ListEvents, ShowEvent};
 use super::open;
 use super::read::{self, Column};
+use super::{Context, events_export, events_import};
 use crate::output::{Exit, WrongUse};
 
 /// Events read at once.
@@ -38,16 +37,17 @@ const COLUMNS: &[Column] =
 ///
 /// When there is no log, or it cannot be read.
 pub async fn run(context: &Context, events: Events) -> anyhow::Result<Exit> {
-    let log = open::log(context).await?;
     match events.verb {
-        None => list(context, &log, &events.list).await,
-        Some(EventVerb::List(events)) => list(context, &log, &events).await,
-        Some(EventVerb::Show(show)) => self::show(context, &log, &show).await,
-        Some(EventVerb::Verify) => self::verify(context, &log).await,
+        None => list(context, &open::log(context).await?, &events.list).await,
+        Some(EventVerb::List(events)) => list(context, &open::log(context).await?, &events).await,
+        Some(EventVerb::Show(show)) => self::show(context, &open::log(context).await?, &show).await,
+        Some(EventVerb::Verify) => self::verify(context, &open::log(context).await?).await,
+        Some(EventVerb::Export(export)) => events_export::run(context, &export).await,
+        Some(EventVerb::Import(import)) => events_import::run(context, &import).await,
     }
 }
 
-async fn list(context: &Context, log: &SqliteLog, events: &ListEvents) -> anyhow::Result<Exit> {
+async fn list(context: &Context, log: &dyn EventLog, events: &ListEvents) -> anyhow::Result<Exit> {
     if events.follow {
         return follow(context, log, events).await;
     }
@@ -74,7 +74,7 @@ async fn list(context: &Context, log: &SqliteLog, events: &ListEvents) -> anyhow
 
 /// Up to `wanted` events after a position, and whether there are more.
 async fn oldest(
-    log: &SqliteLog,
+    log: &dyn EventLog,
     events: &ListEvents,
     after: Position,
     wanted: usize,
@@ -95,7 +95,7 @@ async fn oldest(
 }
 
 /// The newest `wanted` events, in the order of the log, and whether there are more.
-async fn newest(log: &SqliteLog, events: &ListEvents, wanted: usize) -> anyhow::Result<(Vec<Value>, bool)> {
+async fn newest(log: &dyn EventLog, events: &ListEvents, wanted: usize) -> anyhow::Result<(Vec<Value>, bool)> {
     let mut rows = VecDeque::new();
     let mut end = log.head().await?.position;
     while end > 0 {
@@ -112,7 +112,7 @@ async fn newest(log: &SqliteLog, events: &ListEvents, wanted: usize) -> anyhow::
     Ok((rows.into(), false))
 }
 
-async fn follow(context: &Context, log: &SqliteLog, events: &ListEvents) -> anyhow::Result<Exit> {
+async fn follow(context: &Context, log: &dyn EventLog, events: &ListEvents) -> anyhow::Result<Exit> {
     let mut left = events.limit.unwrap_or(usize::MAX);
     let mut after = events.after.unwrap_or(0);
     while left > 0 {
@@ -136,7 +136,7 @@ async fn follow(context: &Context, log: &SqliteLog, events: &ListEvents) -> anyh
     Ok(Exit::Fine)
 }
 
-async fn show(context: &Context, log: &SqliteLog, show: &ShowEvent) -> anyhow::Result<Exit> {
+async fn show(context: &Context, log: &dyn EventLog, show: &ShowEvent) -> anyhow::Result<Exit> {
     let found = find(log, &show.id).await?;
     if found.is_empty() {
         return Err(WrongUse(format!("there is no event `{}` in the log", show.id)).into());
@@ -156,7 +156,7 @@ async fn show(context: &Context, log: &SqliteLog, show: &ShowEvent) -> anyhow::R
 }
 
 /// The event at a position, with an id, or all renderings of a Stripe event.
-async fn find(log: &SqliteLog, id: &str) -> anyhow::Result<Vec<Recorded>> {
+async fn find(log: &dyn EventLog, id: &str) -> anyhow::Result<Vec<Recorded>> {
     if let Ok(position) = id.parse::<Position>() {
         return Ok(log.at(position).await?.into_iter().collect());
     }
@@ -176,7 +176,7 @@ async fn find(log: &SqliteLog, id: &str) -> anyhow::Result<Vec<Recorded>> {
     Ok(found)
 }
 
-async fn verify(context: &Context, log: &SqliteLog) -> anyhow::Result<Exit> {
+async fn verify(context: &Context, log: &dyn EventLog) -> anyhow::Result<Exit> {
     let total = log.head().await?.position;
     let mut progress = context.output.progress("verify", total);
     let report = verify::verify(log, |so_far| progress.at(so_far.events)).await.context("reading the log")?;

@@ -10,6 +10,8 @@ mod catalog;
 mod check;
 mod doctor;
 mod events;
+mod events_export;
+mod events_import;
 mod init;
 mod licenses;
 mod open;
