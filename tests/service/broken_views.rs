@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use sqlx::{Connection, Executor, SqliteConnection};
 
-use crate::support::client::Service;
-use crate::support::deployment::{Deployment, Setup};
+use crate::deployment::{Deployment, Service};
+use crate::support::setup::Setup;
 use crate::support::stories::{VERSIONS, story};
 use crate::support::wait::{PATIENCE, until};
 

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
+use crate::deployment::Deployment;
 use crate::support::client::Caller;
-use crate::support::deployment::{Deployment, Setup};
 use crate::support::histories::{History, histories};
+use crate::support::setup::Setup;
 use crate::support::stub::Stub;
 
 /// Asks without a pause until the status says that all is caught up, as of the first time it does.

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::deployment::Deployment;
 use crate::support::client::Caller;
-use crate::support::deployment::{Deployment, Setup, TOKEN, secret_of};
 use crate::support::random::Random;
+use crate::support::setup::{Setup, TOKEN, secret_of};
 use crate::support::stories::{self, VERSIONS, story};
 use crate::support::wait::{PATIENCE, until};
 

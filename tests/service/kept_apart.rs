@@ -3,7 +3,8 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::deployment::{Deployment, Setup};
+use crate::deployment::Deployment;
+use crate::support::setup::Setup;
 use crate::support::stories::{VERSIONS, story};
 
 /// A subscription that is paid once, with these fields of each event set otherwise.

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use crate::support::deployment::{Deployment, Setup};
+use crate::deployment::Deployment;
 use crate::support::histories::histories;
+use crate::support::setup::Setup;
 use crate::support::stub::Stub;
 use crate::support::wait::{PATIENCE, until};
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use sqlx::{Connection, Executor, SqliteConnection};
 
-use crate::support::deployment::{Deployment, Setup};
+use crate::deployment::Deployment;
+use crate::support::setup::Setup;
 use crate::support::stories::{VERSIONS, story};
 
 /// The log's file and what SQLite keeps beside it.

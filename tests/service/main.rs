@@ -8,6 +8,8 @@ mod broken_views;
 #[cfg(test)]
 mod caught_up;
 #[cfg(test)]
+mod deployment;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod kept_apart;
@@ -30,6 +32,7 @@ mod stopping;
 #[cfg(test)]
 mod stories;
 #[cfg(test)]
+#[path = "../support/mod.rs"]
 mod support;
 #[cfg(test)]
 mod two_processes;

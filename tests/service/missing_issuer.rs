@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::deployment::Deployment;
 use crate::support::client::Caller;
-use crate::support::deployment::{Deployment, Setup};
+use crate::support::setup::Setup;
 use crate::support::state::stripe_id;
 use crate::support::stories::{VERSIONS, story};
 use crate::support::stub::Stub;

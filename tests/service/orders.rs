@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 
+use crate::deployment::Deployment;
 use crate::support::client::Caller;
-use crate::support::deployment::{Deployment, SELL_EVERYTHING, Setup};
 use crate::support::random::Random;
+use crate::support::setup::{SELL_EVERYTHING, Setup};
 use crate::support::state::{EndState, end_state};
 use crate::support::stories::{self, VERSIONS};
 

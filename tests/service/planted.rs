@@ -2,7 +2,8 @@
 
 use sqlx::{Connection, Executor, SqliteConnection};
 
-use crate::support::deployment::{Deployment, SELL_EVERYTHING, Setup};
+use crate::deployment::Deployment;
+use crate::support::setup::{SELL_EVERYTHING, Setup};
 use crate::support::stories::{self, VERSIONS};
 
 /// The subscription of story g that another system left without a key.

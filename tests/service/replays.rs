@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
-use crate::support::deployment::{Deployment, Setup};
+use crate::deployment::Deployment;
+use crate::support::setup::Setup;
 use crate::support::stories::{self, VERSIONS};
 use crate::support::stub::Stub;
 

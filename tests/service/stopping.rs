@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::deployment::{Deployment, Setup};
+use crate::deployment::Deployment;
 use crate::support::histories::histories;
 use crate::support::load::Load;
+use crate::support::setup::Setup;
 use crate::support::stories::{VERSIONS, story};
 use crate::support::wait::{PATIENCE, until};
 
@@ -32,7 +33,7 @@ async fn a_service_that_is_told_to_stop_under_load_leaves_in_peace_and_loses_not
     assert!(!load.is_done(), "there was no load left to stop under");
     let service = deployment.up().await;
     load.is_kept(&service).await;
-    load.deliver(&service, 16).await;
+    load.deliver(&service.client, 16).await;
     assert!(load.is_done());
     service.caught_up().await;
     load.is_kept(&service).await;

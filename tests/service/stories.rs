@@ -3,8 +3,9 @@
 use keyledger_schemas::event::Event;
 use serde_json::Value;
 
+use crate::deployment::Deployment;
 use crate::support::client::Caller;
-use crate::support::deployment::{Deployment, SELL_EVERYTHING, Setup};
+use crate::support::setup::{SELL_EVERYTHING, Setup};
 use crate::support::stories::{Story, VERSIONS, story};
 
 /// A story being told to one source of a running service.

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::support::deployment::{Deployment, Setup};
+use crate::deployment::Deployment;
+use crate::support::setup::Setup;
 use crate::support::stories::{VERSIONS, story};
 
 #[tokio::test]

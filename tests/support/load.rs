@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use futures::future::join_all;
 use reqwest::StatusCode;
 
-use super::client::Caller;
+use super::client::{Caller, Webhooks};
 use super::histories::History;
 use super::random::Random;
 
@@ -50,14 +50,14 @@ impl Load {
     }
 
     /// Delivers what is released with `at_once` senders, until all is taken or nobody answers.
-    pub async fn deliver(&self, caller: &Caller, at_once: usize) {
-        join_all((0..at_once).map(|_| self.send(caller))).await;
+    pub async fn deliver(&self, webhooks: &impl Webhooks, at_once: usize) {
+        join_all((0..at_once).map(|_| self.send(webhooks))).await;
     }
 
-    async fn send(&self, caller: &Caller) {
+    async fn send(&self, webhooks: &impl Webhooks) {
         loop {
             let Some(parcel) = self.released.lock().unwrap().pop_front() else { return };
-            match caller.try_post("default", &parcel.body).await {
+            match webhooks.post("default", &parcel.body).await {
                 Ok(StatusCode::OK) => {
                     self.taken.lock().unwrap().insert(parcel.id);
                 }
@@ -84,7 +84,12 @@ impl Load {
     /// Everything that was answered with 2xx is in the log.
     pub async fn is_kept(&self, caller: &Caller) {
         let rows = caller.list("/events?type=stripe.*").await;
-        let kept: BTreeSet<String> = rows.iter().filter_map(|row| bare_id(row["id"].as_str()?)).collect();
+        self.is_among(rows.iter().filter_map(|row| row["id"].as_str()));
+    }
+
+    /// Everything that was answered with 2xx is among events with these ids.
+    pub fn is_among<'a>(&self, ids: impl Iterator<Item = &'a str>) {
+        let kept: BTreeSet<String> = ids.filter_map(bare_id).collect();
         let taken = self.taken.lock().unwrap();
         let lost: Vec<_> = taken.difference(&kept).collect();
         assert!(lost.is_empty(), "{} events were answered with 2xx and are not in the log: {lost:?}", lost.len());

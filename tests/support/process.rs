@@ -60,6 +60,11 @@ impl Process {
         Ok(Self { child, ready, stderr: stderr.to_owned(), rest })
     }
 
+    /// An address that it said when it was ready.
+    pub fn address(&self, name: &str) -> String {
+        self.ready[name].as_str().unwrap_or_else(|| panic!("no `{name}` in {}", self.ready)).to_owned()
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id().expect("it was waited for already")

@@ -10,18 +10,8 @@ use keyledger_schemas::secret::Secret;
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 
-use super::deployment::{TOKEN, secret_of};
-use super::process::Process;
+use super::setup::{TOKEN, secret_of};
 use super::wait::{PATIENCE, until};
-
-/// A running `keyledger up`.
-#[derive(Debug)]
-pub struct Service {
-    /// The process.
-    pub process: Process,
-    /// Where to post and ask.
-    pub client: Caller,
-}
 
 /// The addresses of a service, and a connection pool. Clones share it.
 #[derive(Clone, Debug)]
@@ -34,35 +24,29 @@ pub struct Caller {
     pub http: Client,
 }
 
-impl Service {
-    /// Reads the addresses from the ready line.
-    pub fn new(process: Process) -> Self {
-        let address = |name: &str| process.ready[name].as_str().unwrap().to_owned();
-        let http = Client::builder().no_proxy().retry(reqwest::retry::never()).timeout(Duration::from_secs(30));
-        let client = Caller { ingest: address("ingest"), api: address("api"), http: http.build().unwrap() };
-        Self { process, client }
-    }
-
-    /// SIGTERM, and a good end.
-    pub async fn stop(self) {
-        self.process.stop().await;
-    }
-
-    /// SIGKILL.
-    pub async fn kill(self) {
-        self.process.kill().await;
-    }
+/// Where webhooks may be posted.
+pub trait Webhooks {
+    /// Posts a body, signed now.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers.
+    async fn post(&self, source: &str, body: &[u8]) -> reqwest::Result<StatusCode>;
 }
 
-impl std::ops::Deref for Service {
-    type Target = Caller;
-
-    fn deref(&self) -> &Caller {
-        &self.client
+impl Webhooks for Caller {
+    async fn post(&self, source: &str, body: &[u8]) -> reqwest::Result<StatusCode> {
+        self.try_post(source, body).await
     }
 }
 
 impl Caller {
+    /// To these addresses.
+    pub fn new(ingest: &str, api: &str) -> Self {
+        let http = Client::builder().no_proxy().retry(reqwest::retry::never()).timeout(Duration::from_secs(30));
+        Self { ingest: ingest.to_owned(), api: api.to_owned(), http: http.build().unwrap() }
+    }
+
     /// Posts a body, signed now.
     ///
     /// # Errors
