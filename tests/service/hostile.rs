@@ -62,9 +62,9 @@ async fn ten_thousand_hostile_requests_are_answered_rightly_and_leave_nothing_be
     service.post_all("default", &story("b").bodies(VERSIONS[1])).await;
     service.caught_up().await;
     assert_eq!(service.list("/licenses?source=default").await.len(), 1);
-    // Strangers cannot flood the log: of all that was too large there is one event an hour.
+    // Strangers cannot flood the log: of all that was too large there are two events an hour, and two hours may meet here.
     let refused = service.list("/events?type=ingest.body_refused").await;
-    assert!((1..=2).contains(&refused.len()), "{}", refused.len());
+    assert!((1..=4).contains(&refused.len()), "{}", refused.len());
     assert_eq!(service.list("/events?source=default&type=stripe.*").await.len(), 4);
     // What was counted since then is recorded while stopping, and still read before the process leaves.
     deployment.finish(service).await;
