@@ -14,10 +14,12 @@
 pub mod checkpoint;
 pub mod conformance;
 pub mod consumer;
+mod group;
 pub mod lease;
 pub mod log;
 pub mod memory;
 pub mod plan;
+pub mod restore;
 mod sql;
 pub mod sqlite;
 pub mod state;

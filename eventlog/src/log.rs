@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use keyledger_schemas::envelope::{Hash, NewEvent, Position, Recorded, Version};
 use keyledger_schemas::ids::{EventId, StreamId};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::state::{StateStore, StateWrite};
 
@@ -91,6 +92,30 @@ pub enum AppendError {
     Unavailable(#[source] LogError),
 }
 
+/// Why events were not put back. Nothing of them was written.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The head is elsewhere, because someone appended or restored meanwhile: look again, and offer what follows it.
+    #[error("position {offered} does not follow the head: the next one is {expected}")]
+    NotNext {
+        /// The position after the head.
+        expected: Position,
+        /// The first position offered.
+        offered: Position,
+    },
+    /// These events are not the continuation of this log: they are another log's, or damaged. Do not retry.
+    #[error("the event at position {position} cannot be put back: {reason}")]
+    Broken {
+        /// The first position that does not fit.
+        position: Position,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// As [`AppendError::Unavailable`]: try again later.
+    #[error("the log is not available")]
+    Unavailable(#[source] LogError),
+}
+
 /// Why the log could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -136,8 +161,13 @@ pub enum LogError {
 ///   [`AppendError::Unavailable`] means that nothing was written, but for one case: a commit failed, and the log was
 ///   closed before it could be looked up. Whoever asks again after the next start is told.
 /// * **Many processes.** The head is read inside every append: a command-line verb is a second writer.
+/// * **Restored exactly.** [`EventLog::restore`] puts back what another copy of this log recorded: row for row the same,
+///   in the order of appends, and only where it continues the chain.
 #[async_trait]
 pub trait EventLog: StateStore {
+    /// The id this log was given when it was made: a copy keeps it, another log has another.
+    fn log_id(&self) -> Uuid;
+
     /// Appends. Concurrent calls are committed in groups.
     ///
     /// # Errors
@@ -145,6 +175,14 @@ pub trait EventLog: StateStore {
     /// See [`AppendError`]: on `Conflict` and `StaleState` read again and decide again; on `IdReused` raise an alarm;
     /// on `Unavailable` try again later.
     async fn append(&self, append: Append) -> Result<Vec<Placed>, AppendError>;
+
+    /// Puts back `events` exactly as another copy of this log recorded them, with their positions, versions, times and
+    /// chain values, and gives the new head. For a log that was restored from an old backup, and for moving one.
+    ///
+    /// # Errors
+    ///
+    /// See [`RestoreError`]: on `NotNext` look at the head again; on `Broken` ask a person; on `Unavailable` try again.
+    async fn restore(&self, events: &[Recorded]) -> Result<Head, RestoreError>;
 
     /// Up to `limit` events after `after`, in order. A page may be shorter than `limit` though more follows, because
     /// its bytes are bounded too; only an empty one is the end.
@@ -179,6 +217,18 @@ pub trait EventLog: StateStore {
         Ok(self.read_after(before, 1).await?.pop().filter(|event| event.position == position))
     }
 
+    /// The chain value at this position: of the event there, or of the empty log at 0. `None` beyond the head.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventLog::read_after`].
+    async fn chain_at(&self, position: Position) -> Result<Option<Hash>, LogError> {
+        if position == 0 {
+            return Ok(Some(Head::default().chain));
+        }
+        Ok(self.at(position).await?.map(|event| event.chain))
+    }
+
     /// The end of the log as committed now.
     ///
     /// # Errors
@@ -189,4 +239,7 @@ pub trait EventLog: StateStore {
     /// A hint that the log grew: the value is the newest position this process knows of. Appends by other processes
     /// do not show here, so a reader polls as well.
     fn wake(&self) -> watch::Receiver<Position>;
+
+    /// Takes no more appends, finishes those it has, and lets go of the database. Every clone is closed with it.
+    async fn close(&self);
 }

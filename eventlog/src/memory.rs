@@ -1,7 +1,7 @@
 //! The log in memory: [`MemoryLog`], for tests. It keeps every promise but durability.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -10,14 +10,17 @@ use keyledger_schemas::clock::Clock;
 use keyledger_schemas::envelope::{Position, Recorded, Version};
 use keyledger_schemas::ids::{EventId, StreamId};
 use tokio::sync::watch;
+use uuid::Uuid;
 
-use crate::log::{Append, AppendError, EventLog, Head, LogError, Placed};
-use crate::plan::{Known, RowChange, StateKey, plan};
+use crate::log::{Append, AppendError, EventLog, Head, LogError, Placed, RestoreError};
+use crate::plan::{Known, Needs, RowChange, StateKey, plan};
+use crate::restore;
 use crate::state::{StateRow, StateStore};
 
 /// A log in memory. Clones are the same log.
 #[derive(Clone)]
 pub struct MemoryLog {
+    log_id: Uuid,
     store: Arc<Mutex<Store>>,
     clock: Arc<dyn Clock>,
     wake: watch::Sender<Position>,
@@ -35,8 +38,14 @@ struct Store {
 impl MemoryLog {
     /// An empty log that takes its time from `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let store = Arc::default();
-        Self { store, clock, wake: watch::Sender::new(0), closed: Arc::default() }
+        // It lives no longer than the process, in which it needs an id of its own.
+        static MADE: AtomicU64 = AtomicU64::new(1);
+        Self::with_id(Uuid::from_u128(MADE.fetch_add(1, Ordering::SeqCst).into()), clock)
+    }
+
+    /// An empty log with the id of another: what a copy of that one is restored to.
+    pub fn with_id(log_id: Uuid, clock: Arc<dyn Clock>) -> Self {
+        Self { log_id, store: Arc::default(), clock, wake: watch::Sender::new(0), closed: Arc::default() }
     }
 
     /// Another handle on the same events and state, as another process would have: it has a wake-up hint of its own,
@@ -45,12 +54,8 @@ impl MemoryLog {
     pub fn reopen(&self) -> Self {
         let newest = self.lock().head().position;
         let store = Arc::clone(&self.store);
-        Self { store, clock: Arc::clone(&self.clock), wake: watch::Sender::new(newest), closed: Arc::default() }
-    }
-
-    /// Closes this handle and its clones.
-    pub fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
+        let clock = Arc::clone(&self.clock);
+        Self { log_id: self.log_id, store, clock, wake: watch::Sender::new(newest), closed: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
@@ -60,6 +65,14 @@ impl MemoryLog {
     fn opened(&self) -> Result<MutexGuard<'_, Store>, LogError> {
         if self.closed.load(Ordering::SeqCst) { Err(LogError::Closed) } else { Ok(self.lock()) }
     }
+
+    fn woken(&self, head: Head) {
+        self.wake.send_if_modified(|newest| {
+            let grew = head.position > *newest;
+            *newest = head.position.max(*newest);
+            grew
+        });
+    }
 }
 
 impl Store {
@@ -67,17 +80,17 @@ impl Store {
         self.events.last().map_or_else(Head::default, |event| Head { position: event.position, chain: event.chain })
     }
 
-    fn known(&self, append: &Append) -> Known {
+    fn known(&self, needs: Needs) -> Known {
         let mut known = Known::at(self.head());
-        for id in known.unknown_ids(append) {
+        for id in needs.ids {
             let place = self.ids.get(&id).map(|index| &self.events[*index]);
             known.ids.insert(id, place.map(|event| (event.position, event.content_hash)));
         }
-        for stream in known.unknown_streams(append) {
+        for stream in needs.streams {
             let version = self.streams.get(&stream).map_or(0, |events| events.len() as u64);
             known.versions.insert(stream, version);
         }
-        for key in known.unknown_rows(append) {
+        for key in needs.rows {
             let revision = self.state.get(&key).map_or(0, |row| row.revision);
             known.revisions.insert(key, revision);
         }
@@ -110,19 +123,33 @@ impl Store {
 
 #[async_trait]
 impl EventLog for MemoryLog {
+    fn log_id(&self) -> Uuid {
+        self.log_id
+    }
+
     async fn append(&self, append: Append) -> Result<Vec<Placed>, AppendError> {
         let mut store = self.opened().map_err(AppendError::Unavailable)?;
-        let mut known = store.known(&append);
+        let mut needs = Needs::default();
+        needs.of_append(&append);
+        let mut known = store.known(needs);
         let plan = plan(&append, &mut known, self.clock.now())?;
         plan.events.into_iter().for_each(|event| store.write(event));
         plan.state.into_iter().for_each(|change| store.change(change));
         drop(store);
-        self.wake.send_if_modified(|newest| {
-            let grew = known.head.position > *newest;
-            *newest = known.head.position.max(*newest);
-            grew
-        });
+        self.woken(known.head);
         Ok(plan.placed)
+    }
+
+    async fn restore(&self, events: &[Recorded]) -> Result<Head, RestoreError> {
+        let mut store = self.opened().map_err(RestoreError::Unavailable)?;
+        let mut needs = Needs::default();
+        needs.of_restore(events);
+        let mut known = store.known(needs);
+        let plan = restore::plan(events, &mut known)?;
+        plan.events.into_iter().for_each(|event| store.write(event));
+        drop(store);
+        self.woken(known.head);
+        Ok(known.head)
     }
 
     async fn read_after(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, LogError> {
@@ -148,6 +175,10 @@ impl EventLog for MemoryLog {
 
     fn wake(&self) -> watch::Receiver<Position> {
         self.wake.subscribe()
+    }
+
+    async fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
     }
 }
 

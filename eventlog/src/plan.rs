@@ -1,9 +1,9 @@
 //! What an append does to a log, decided without touching it: the rules every adapter shares.
 //!
-//! An adapter opens its transaction, fills [`Known`] with what [`Known::unknown_ids`] and its sisters ask for, lets
-//! [`plan`] decide, and writes the [`Plan`] as it is. Neither SQL nor time of day is known here.
+//! An adapter opens its transaction, fills [`Known`] with what [`Needs`] asks for, lets [`plan`] or
+//! [`crate::restore::plan`] decide, and writes the [`Plan`] as it is. Neither SQL nor time of day is known here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use keyledger_schemas::envelope::{Hash, IdReuse, NewEvent, Position, Recorded, Version, content_hash};
@@ -33,24 +33,32 @@ impl Known {
     pub fn at(head: Head) -> Self {
         Self { head, ..Self::default() }
     }
+}
 
-    /// The ids that must be looked up before `append` can be planned.
-    pub fn unknown_ids(&self, append: &Append) -> Vec<EventId> {
-        let ids = append.events.iter().map(|event| &event.id);
-        ids.filter(|id| !self.ids.contains_key(*id)).cloned().collect()
+/// What must be read from the log before something can be planned.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// Events that may be there.
+    pub ids: BTreeSet<EventId>,
+    /// Streams whose version counts.
+    pub streams: BTreeSet<StreamId>,
+    /// State rows whose revision counts.
+    pub rows: BTreeSet<StateKey>,
+}
+
+impl Needs {
+    /// Adds what planning `append` takes.
+    pub fn of_append(&mut self, append: &Append) {
+        self.ids.extend(append.events.iter().map(|event| event.id.clone()));
+        self.streams.extend(append.events.iter().map(|event| event.stream.clone()));
+        self.streams.extend(append.expected.iter().map(|(stream, _)| stream.clone()));
+        self.rows.extend(append.state.iter().map(key_of));
     }
 
-    /// The streams whose version must be looked up before `append` can be planned.
-    pub fn unknown_streams(&self, append: &Append) -> Vec<StreamId> {
-        let written = append.events.iter().map(|event| &event.stream);
-        let expected = append.expected.iter().map(|(stream, _)| stream);
-        written.chain(expected).filter(|stream| !self.versions.contains_key(*stream)).cloned().collect()
-    }
-
-    /// The state rows whose revision must be looked up before `append` can be planned.
-    pub fn unknown_rows(&self, append: &Append) -> Vec<StateKey> {
-        let keys = append.state.iter().map(key_of);
-        keys.filter(|key| !self.revisions.contains_key(key)).collect()
+    /// Adds what planning to put back `events` takes.
+    pub fn of_restore(&mut self, events: &[Recorded]) {
+        self.ids.extend(events.iter().map(|event| event.id.clone()));
+        self.streams.extend(events.iter().map(|event| event.stream.clone()));
     }
 }
 

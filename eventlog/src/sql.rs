@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use keyledger_schemas::envelope::{Hash, Position, Recorded};
 use keyledger_schemas::ids::{AccountId, EventId, Scope, SourceName, StreamId};
+use uuid::Uuid;
 
 use crate::log::{Head, LogError};
 use crate::state::StateRow;
@@ -55,6 +56,16 @@ pub(crate) const STATE_DUE: &str = "select namespace, key, value, due_at, revisi
 pub(crate) const STATE_DUE_COUNT: &str = "select count(*) from state where namespace = $1 and due_at <= $2";
 
 pub(crate) const STATE_NEXT_DUE: &str = "select min(due_at) from state where namespace = $1 and due_at is not null";
+
+/// The id of a log that is being made: the one that is wanted, or one that no other log has.
+pub(crate) fn new_log_id(wanted: Option<Uuid>) -> Result<Uuid, LogError> {
+    if let Some(wanted) = wanted {
+        return Ok(wanted);
+    }
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))?;
+    Ok(uuid::Builder::from_random_bytes(random).into_uuid())
+}
 
 /// An integer as SQL has it. What does not fit is beyond every row.
 pub(crate) fn integer(number: impl TryInto<i64>) -> i64 {
@@ -145,6 +156,11 @@ impl PlaceRow {
         let (position, chain) = row.place()?;
         Ok(Head { position, chain })
     }
+}
+
+/// The chain value stored at `position`.
+pub(crate) fn chain(position: Position, bytes: Vec<u8>) -> Result<Hash, LogError> {
+    hash("chain", bytes).map_err(|reason| LogError::Damaged { position, reason })
 }
 
 /// A row of the state table, as SQL has it.

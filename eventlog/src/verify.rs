@@ -188,7 +188,7 @@ mod tests {
     #[tokio::test]
     async fn a_log_that_cannot_be_read_is_an_error_and_not_a_problem() {
         let log = log().await;
-        log.close();
+        log.close().await;
         assert!(matches!(verify(&log, |_| ()).await, Err(LogError::Closed)));
     }
 }

@@ -37,7 +37,10 @@ impl Factory for MemoryPlace {
     }
 
     async fn close(&self) {
-        self.opened.lock().unwrap().drain(..).for_each(|log| log.close());
+        let opened: Vec<MemoryLog> = self.opened.lock().unwrap().drain(..).collect();
+        for log in opened {
+            log.close().await;
+        }
     }
 
     fn clock(&self) -> &ManualClock {

@@ -26,7 +26,7 @@ mod tests {
     use async_trait::async_trait;
     use jiff::Timestamp;
     use keyledger_engine::keys::DeploymentKeys;
-    use keyledger_eventlog::log::{Append, AppendError, EventLog, Head, LogError, Placed};
+    use keyledger_eventlog::log::{Append, AppendError, EventLog, Head, LogError, Placed, RestoreError};
     use keyledger_eventlog::memory::MemoryLog;
     use keyledger_eventlog::state::{StateRow, StateStore};
     use keyledger_eventlog::tail::SqlTail;
@@ -42,6 +42,7 @@ mod tests {
     use serde_json::json;
     use tokio::sync::{Notify, watch};
     use tokio_util::sync::CancellationToken;
+    use uuid::Uuid;
 
     use crate::engine::{ABLE, Engine, Made};
     use crate::stripe::{And, NOV, OCT, at, dispute, invoice_paid, item, line, payment_of, refund, seen, session, sub};
@@ -90,8 +91,16 @@ mod tests {
 
     #[async_trait]
     impl EventLog for DoomedLog {
+        fn log_id(&self) -> Uuid {
+            self.inner.log_id()
+        }
+
         async fn append(&self, append: Append) -> Result<Vec<Placed>, AppendError> {
             self.doom.around(self.inner.append(append)).await
+        }
+
+        async fn restore(&self, events: &[Recorded]) -> Result<Head, RestoreError> {
+            self.inner.restore(events).await
         }
 
         async fn read_after(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, LogError> {
@@ -117,6 +126,10 @@ mod tests {
 
         fn wake(&self) -> watch::Receiver<Position> {
             self.inner.wake()
+        }
+
+        async fn close(&self) {
+            self.inner.close().await;
         }
     }
 

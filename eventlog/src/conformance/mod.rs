@@ -16,6 +16,7 @@
 pub mod append;
 pub mod concurrent;
 pub mod read;
+pub mod restore;
 pub mod state;
 pub mod tails;
 
@@ -85,6 +86,17 @@ macro_rules! log_conformance {
             a_stream_is_paged_by_version
             an_event_is_found_by_id_and_by_position
             an_event_with_a_large_body_is_kept_whole
+        );
+        $crate::conformance_tests!($place; restore:
+            a_log_keeps_the_id_it_was_given
+            the_chain_value_of_each_position_is_known
+            events_put_back_are_the_same_in_every_field
+            events_that_are_not_next_are_refused
+            events_that_do_not_continue_the_log_are_refused
+            events_of_another_log_are_refused
+            restoring_and_appending_at_once_leave_one_chain
+            putting_back_wakes_who_waits
+            closing_a_handle_closes_it_alone
         );
         $crate::conformance_tests!($place; state:
             a_row_reads_back_and_counts_its_writes

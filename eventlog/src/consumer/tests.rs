@@ -214,7 +214,7 @@ async fn idle_means_that_neither_events_nor_time_have_work() {
 #[tokio::test]
 async fn a_closed_log_stops_the_role() {
     let log = log_of(1).await;
-    log.close();
+    log.close().await;
     let mut consumer = consumer(&log, Recorder::default());
     assert!(matches!(consumer.step().await, Err(HandleError::Fatal(_))));
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use keyledger_schemas::clock::Clock;
-use keyledger_schemas::envelope::{Position, Recorded, Version};
+use keyledger_schemas::envelope::{Hash, Position, Recorded, Version};
 use keyledger_schemas::ids::{EventId, StreamId};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqlitePool};
@@ -25,8 +25,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::log::{Append, AppendError, EventLog, Head, LogError, Placed};
-use writer::{Request, Writer};
+use crate::group::{Request, unanswered};
+use crate::log::{Append, AppendError, EventLog, Head, LogError, Placed, RestoreError};
+use writer::Writer;
 
 /// How the file is used. The defaults suit one machine.
 #[derive(Clone, Debug)]
@@ -39,11 +40,14 @@ pub struct Options {
     pub readers: u32,
     /// How long to wait for another process that is writing. Default 5 s.
     pub busy_timeout: Duration,
+    /// The id of a log that is being made, when it is to be a copy of another; one by chance when there is none. A log
+    /// that is there keeps its own, and is refused when it is not this.
+    pub log_id: Option<Uuid>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queue: 1024, group: 256, readers: 4, busy_timeout: Duration::from_secs(5) }
+        Self { queue: 1024, group: 256, readers: 4, busy_timeout: Duration::from_secs(5), log_id: None }
     }
 }
 
@@ -103,11 +107,6 @@ impl SqliteLog {
         })))
     }
 
-    /// The id this log was given when it was made: a copy of the file keeps it, another log has another.
-    pub fn log_id(&self) -> Uuid {
-        self.0.log_id
-    }
-
     /// Writes a consistent copy of the whole log to `path`, which must not be there, while others go on reading and
     /// appending. What is appended meanwhile is not in it.
     ///
@@ -122,44 +121,37 @@ impl SqliteLog {
         connection.close().await?;
         Ok(copied.map(|_| ())?)
     }
-
-    /// Takes no more appends, finishes those it has, and closes the file. Every clone is closed with it.
-    pub async fn close(&self) {
-        self.0.closing.cancel();
-        let writer = self.0.writer.lock().await.take();
-        if let Some(writer) = writer
-            && let Err(error) = writer.await
-        {
-            tracing::error!(error = &error as &dyn std::error::Error, "the log's writer did not end by itself");
-        }
-        self.0.readers.close().await;
-    }
-
-    /// What became of `append` when the writer went away without an answer, as far as the file shows.
-    async fn after_the_writer(&self, append: &Append) -> Result<Vec<Placed>, AppendError> {
-        let mut placed = Vec::with_capacity(append.events.len());
-        for event in &append.events {
-            match self.find(&event.id).await.map_err(AppendError::Unavailable)? {
-                Some(found) => placed.push(Placed::Duplicate(found.position)),
-                None => return Err(AppendError::Unavailable(LogError::Closed)),
-            }
-        }
-        if placed.is_empty() { Err(AppendError::Unavailable(LogError::Closed)) } else { Ok(placed) }
-    }
 }
 
 #[async_trait]
 impl EventLog for SqliteLog {
+    fn log_id(&self) -> Uuid {
+        self.0.log_id
+    }
+
     async fn append(&self, append: Append) -> Result<Vec<Placed>, AppendError> {
         let append = Arc::new(append);
         let (reply, answer) = oneshot::channel();
-        let request = Request { append: Arc::clone(&append), reply };
+        let request = Request::Append { append: Arc::clone(&append), reply };
         if self.0.requests.send(request).await.is_err() {
             return Err(AppendError::Unavailable(LogError::Closed));
         }
         match answer.await {
             Ok(answer) => answer,
-            Err(_) => self.after_the_writer(&append).await,
+            Err(_) => unanswered::append(self, &append).await,
+        }
+    }
+
+    async fn restore(&self, events: &[Recorded]) -> Result<Head, RestoreError> {
+        let events: Arc<[Recorded]> = events.into();
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Restore { events: Arc::clone(&events), reply };
+        if self.0.requests.send(request).await.is_err() {
+            return Err(RestoreError::Unavailable(LogError::Closed));
+        }
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => unanswered::restore(self, &events).await,
         }
     }
 
@@ -175,12 +167,27 @@ impl EventLog for SqliteLog {
         read::find(&self.0.readers, id).await
     }
 
+    async fn chain_at(&self, position: Position) -> Result<Option<Hash>, LogError> {
+        read::chain_at(&self.0.readers, position).await
+    }
+
     async fn head(&self) -> Result<Head, LogError> {
         read::head(&self.0.readers).await
     }
 
     fn wake(&self) -> watch::Receiver<Position> {
         self.0.wake.clone()
+    }
+
+    async fn close(&self) {
+        self.0.closing.cancel();
+        let writer = self.0.writer.lock().await.take();
+        if let Some(writer) = writer
+            && let Err(error) = writer.await
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "the log's writer did not end by itself");
+        }
+        self.0.readers.close().await;
     }
 }
 

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use jiff::Timestamp;
-use keyledger_schemas::envelope::{Position, Recorded, Version};
+use keyledger_schemas::envelope::{Hash, Position, Recorded, Version};
 use keyledger_schemas::ids::{EventId, StreamId};
 use sqlx::SqlitePool;
 
@@ -17,6 +17,15 @@ const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 pub(super) async fn head(pool: &SqlitePool) -> Result<Head, LogError> {
     PlaceRow::head(sqlx::query_as(sql::HEAD).fetch_optional(pool).await.map_err(closed)?)
+}
+
+pub(super) async fn chain_at(pool: &SqlitePool, position: Position) -> Result<Option<Hash>, LogError> {
+    if position == 0 {
+        return Ok(Some(Head::default().chain));
+    }
+    let query = sqlx::query_scalar(sql::CHAIN).bind(integer(position));
+    let chain: Option<Vec<u8>> = query.fetch_optional(pool).await.map_err(closed)?;
+    chain.map(|chain| sql::chain(position, chain)).transpose()
 }
 
 pub(super) async fn find(pool: &SqlitePool, id: &EventId) -> Result<Option<Recorded>, LogError> {

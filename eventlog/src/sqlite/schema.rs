@@ -57,7 +57,7 @@ pub(super) async fn open(path_or_url: &str, now: Timestamp, options: &Options) -
     create(&path).await.map_err(sqlx::Error::Io)?;
     let mut tries = 1;
     loop {
-        match try_open(&path, &plain, now).await {
+        match try_open(&path, &plain, now, options.log_id).await {
             Err(LogError::Database(error)) if tries < OPEN_TRIES && lost_a_race(&error) => tries += 1,
             Err(LogError::Database(error)) if not_a_database(&error) => return Err(foreign(&path)),
             result => return result,
@@ -81,7 +81,12 @@ pub(super) async fn connect(connect: &SqliteConnectOptions) -> Result<SqliteConn
     Ok(connection)
 }
 
-async fn try_open(path: &Path, plain: &SqliteConnectOptions, now: Timestamp) -> Result<Opened, LogError> {
+async fn try_open(
+    path: &Path,
+    plain: &SqliteConnectOptions,
+    now: Timestamp,
+    wanted: Option<Uuid>,
+) -> Result<Opened, LogError> {
     // Looked at with nothing set, so that a file of someone else's stays as it is.
     let mut probe = plain.connect().await?;
     check_version(&mut probe).await?;
@@ -100,7 +105,13 @@ async fn try_open(path: &Path, plain: &SqliteConnectOptions, now: Timestamp) -> 
     // Not `run`: its future over a borrowed connection is not `Send` to the compiler.
     let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
     migrated.map_err(|error| refuse_migration(path, error))?;
-    let log_id = name_log(&mut connection, now).await?;
+    let log_id = name_log(&mut connection, now, wanted).await?;
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != log_id) {
+        return refuse(format!(
+            "`{}` is the log {log_id}, not {wanted}; name a file that is not there",
+            path.display()
+        ));
+    }
     Ok(Opened { connect, connection, log_id })
 }
 
@@ -192,14 +203,12 @@ fn refuse_migration(path: &Path, error: MigrateError) -> LogError {
     LogError::Unsafe { reason }
 }
 
-async fn name_log(connection: &mut SqliteConnection, now: Timestamp) -> Result<Uuid, LogError> {
+async fn name_log(connection: &mut SqliteConnection, now: Timestamp, wanted: Option<Uuid>) -> Result<Uuid, LogError> {
     let named: Option<String> = sqlx::query_scalar(LOG_ID).fetch_optional(&mut *connection).await?;
     let text = if let Some(text) = named {
         text
     } else {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))?;
-        let log_id = uuid::Builder::from_random_bytes(random).into_uuid();
+        let log_id = sql::new_log_id(wanted)?;
         sqlx::query(NAME_LOG).bind(log_id.to_string()).bind(sql::time(now)).execute(&mut *connection).await?;
         // Read back: another process may have been first.
         sqlx::query_scalar(LOG_ID).fetch_one(connection).await?

@@ -289,7 +289,7 @@ async fn when_the_writer_is_gone_the_caller_looks_for_itself() {
     let place = Place::new();
     let log = place.open().await;
     log.append(Append::events(vec![event("there", "s", "{}")])).await.unwrap();
-    let there = log.after_the_writer(&Append::events(vec![event("there", "s", "{}")])).await.unwrap();
+    let there = unanswered::append(&log, &Append::events(vec![event("there", "s", "{}")])).await.unwrap();
     assert_eq!(there, [Placed::Duplicate(1)]);
 
     let mut other = place.lock().await;

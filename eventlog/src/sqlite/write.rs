@@ -1,17 +1,15 @@
 //! The statements of one writing transaction, and the look-up after a commit of unknown outcome.
 
-use std::collections::HashMap;
-
-use keyledger_schemas::envelope::{Hash, Position, Recorded};
+use keyledger_schemas::envelope::Recorded;
 use keyledger_schemas::ids::{AccountId, EventId};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 
 use super::schema;
-use crate::log::{Append, Head, LogError};
-use crate::plan::{Known, Plan, RowChange, StateKey};
+use crate::group::Witness;
+use crate::log::{Head, LogError};
+use crate::plan::{Known, Needs, Plan, RowChange};
 use crate::sql::{self, PlaceRow, StoredState, integer};
-use crate::state::StateRow;
 
 const SETTLE: &str = "update log_meta set settled = settled + 1 where id = 1";
 
@@ -19,21 +17,17 @@ pub(super) async fn head(connection: &mut SqliteConnection) -> Result<Head, LogE
     PlaceRow::head(sqlx::query_as(sql::HEAD).fetch_optional(connection).await?)
 }
 
-/// Looks up what `append` needs to be planned and is not known yet.
-pub(super) async fn learn(
-    connection: &mut SqliteConnection,
-    known: &mut Known,
-    append: &Append,
-) -> Result<(), LogError> {
-    for id in known.unknown_ids(append) {
+/// Looks up what must be known before anything is planned.
+pub(super) async fn learn(connection: &mut SqliteConnection, known: &mut Known, needs: Needs) -> Result<(), LogError> {
+    for id in needs.ids {
         let row: Option<PlaceRow> = sqlx::query_as(sql::ID).bind(id.as_str()).fetch_optional(&mut *connection).await?;
         known.ids.insert(id, row.map(PlaceRow::place).transpose()?);
     }
-    for stream in known.unknown_streams(append) {
+    for stream in needs.streams {
         let version: i64 = sqlx::query_scalar(sql::VERSION).bind(stream.as_str()).fetch_one(&mut *connection).await?;
         known.versions.insert(stream, version.unsigned_abs());
     }
-    for (namespace, key) in known.unknown_rows(append) {
+    for (namespace, key) in needs.rows {
         let query = sqlx::query_scalar(sql::REVISION).bind(&namespace).bind(&key);
         let revision: Option<i64> = query.fetch_optional(&mut *connection).await?;
         known.revisions.insert((namespace, key), revision.unwrap_or(0).unsigned_abs());
@@ -88,39 +82,6 @@ async fn insert(connection: &mut SqliteConnection, event: &Recorded) -> Result<(
         .execute(connection)
         .await?;
     Ok(())
-}
-
-/// What proves that a transaction is in the file. It was written as one, so one part proves the whole.
-#[derive(Debug, Default)]
-pub(super) struct Witness {
-    /// The last new event: its chain value covers all before it and the moment of recording.
-    event: Option<(Position, Hash)>,
-    /// The last change of each state row; asked only where there is no event.
-    rows: HashMap<StateKey, Option<StateRow>>,
-}
-
-impl Witness {
-    /// Adds what `plan` wrote.
-    pub(super) fn note(&mut self, plan: &Plan) {
-        if let Some(event) = plan.events.last() {
-            self.event = Some((event.position, event.chain));
-        }
-        for change in &plan.state {
-            match change {
-                RowChange::Put(row) => {
-                    self.rows.insert((row.namespace.clone(), row.key.clone()), Some(row.clone()));
-                }
-                RowChange::Delete(key) => {
-                    self.rows.insert(key.clone(), None);
-                }
-            }
-        }
-    }
-
-    /// Whether the transaction wrote nothing at all.
-    pub(super) fn is_nothing(&self) -> bool {
-        self.event.is_none() && self.rows.is_empty()
-    }
 }
 
 /// Whether a transaction whose commit failed is in the file after all.

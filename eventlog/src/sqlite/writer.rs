@@ -16,29 +16,21 @@ use keyledger_schemas::clock::Clock;
 use keyledger_schemas::envelope::Position;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 #[cfg(test)]
 use super::faults::Faults;
 use super::schema::{self, Opened};
-use super::write::{self, Witness};
-use crate::log::{Append, AppendError, LogError, Placed};
-use crate::plan::{Known, plan};
+use super::write;
+use crate::group::{self, Failed, Request, Witness, Written};
+use crate::log::LogError;
+use crate::plan::Known;
 
 /// Pauses between look-ups after a commit of unknown outcome; the last one repeats.
 const SETTLE_PAUSES: [Duration; 4] =
     [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(5)];
-
-type Answer = Result<Vec<Placed>, AppendError>;
-
-/// One append that waits for its answer.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub append: Arc<Append>,
-    pub reply: oneshot::Sender<Answer>,
-}
 
 /// The task that owns the one writing connection.
 pub(super) struct Writer {
@@ -56,23 +48,6 @@ pub(super) struct Writer {
     closing: CancellationToken,
     #[cfg(test)]
     pub faults: Faults,
-}
-
-/// Why a group was not committed, or may not have been.
-enum Failed {
-    /// No transaction could be begun.
-    Begin(LogError),
-    /// A statement failed; everything was rolled back.
-    Statement(LogError),
-    /// The commit failed, and what it left in the file is unknown.
-    Commit(sqlx::Error, Written),
-}
-
-/// What a transaction wrote, and what its requests are to be told once it is committed.
-struct Written {
-    answers: Vec<Answer>,
-    witness: Witness,
-    head: Position,
 }
 
 impl Writer {
@@ -136,20 +111,19 @@ impl Writer {
                     Box::pin(self.write(vec![request])).await;
                 }
             }
-            Err(Failed::Begin(error) | Failed::Statement(error)) => refuse(group, error),
+            Err(Failed::Begin(error) | Failed::Statement(error)) => group::refuse(group, error),
             Err(Failed::Commit(error, written)) => self.settle(group, error, written).await,
         }
     }
 
     fn answer(&self, group: Vec<Request>, written: Written) {
         self.wake.send_if_modified(|newest| {
-            let grew = written.head > *newest;
-            *newest = written.head.max(*newest);
+            let grew = written.head.position > *newest;
+            *newest = written.head.position.max(*newest);
             grew
         });
         for (request, answer) in group.into_iter().zip(written.answers) {
-            // A caller that no longer waits has dropped its receiver, and loses nothing it was promised.
-            let _ = request.reply.send(answer);
+            request.answer(answer);
         }
     }
 
@@ -185,7 +159,7 @@ impl Writer {
         for attempt in 0.. {
             match write::look(&self.connect, &written.witness).await {
                 Ok(true) => return self.answer(group, written),
-                Ok(false) => return refuse(group, error.into()),
+                Ok(false) => return group::refuse(group, error.into()),
                 Err(error) => {
                     tracing::warn!(attempt, error = &error as &dyn std::error::Error, "cannot look yet");
                 }
@@ -233,37 +207,19 @@ async fn transact(
 
 async fn write_all(
     transaction: &mut Transaction<'_, Sqlite>,
-    group: &[Request],
+    requests: &[Request],
     clock: &dyn Clock,
 ) -> Result<Written, LogError> {
     let mut known = Known::at(write::head(transaction).await?);
-    let mut answers = Vec::with_capacity(group.len());
+    // All at once, before the first is planned: the transaction holds the lock, so nothing of it can change.
+    write::learn(transaction, &mut known, group::needs(requests)).await?;
+    let mut answers = Vec::with_capacity(requests.len());
     let mut witness = Witness::default();
-    for request in group {
-        write::learn(transaction, &mut known, &request.append).await?;
-        let answer = match plan(&request.append, &mut known, clock.now()) {
-            Ok(plan) => {
-                write::apply(transaction, &plan).await?;
-                witness.note(&plan);
-                Ok(plan.placed)
-            }
-            Err(refused) => Err(refused),
-        };
+    for request in requests {
+        let (plan, answer) = request.plan(&mut known, clock.now());
+        write::apply(transaction, &plan).await?;
+        witness.note(&plan);
         answers.push(answer);
     }
-    Ok(Written { answers, witness, head: known.head.position })
+    Ok(Written { answers, witness, head: known.head })
 }
-
-/// Tells every request that nothing was written.
-fn refuse(group: Vec<Request>, error: LogError) {
-    let error = Arc::new(error);
-    for request in group {
-        let shared = sqlx::Error::AnyDriverError(Box::new(GroupFailed(Arc::clone(&error))));
-        let _ = request.reply.send(Err(AppendError::Unavailable(LogError::Database(shared))));
-    }
-}
-
-/// One failure that several requests are told of.
-#[derive(Debug, thiserror::Error)]
-#[error("the group of appends was not committed")]
-struct GroupFailed(#[source] Arc<LogError>);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use keyledger_eventlog::log::{Append, AppendError, EventLog, Head, LogError, Placed};
+use keyledger_eventlog::log::{Append, AppendError, EventLog, Head, LogError, Placed, RestoreError};
 use keyledger_eventlog::memory::MemoryLog;
 use keyledger_eventlog::state::{StateRow, StateStore};
 use keyledger_ingest::options::{Options, Source};
@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub const SECRET: &str = "whsec_default_1";
 
@@ -209,9 +210,18 @@ impl SwitchLog {
 
 #[async_trait]
 impl EventLog for SwitchLog {
+    fn log_id(&self) -> Uuid {
+        self.kept.log_id()
+    }
+
     async fn append(&self, append: Append) -> Result<Vec<Placed>, AppendError> {
         self.gate().await.map_err(AppendError::Unavailable)?;
         self.kept.append(append).await
+    }
+
+    async fn restore(&self, events: &[Recorded]) -> Result<Head, RestoreError> {
+        self.gate().await.map_err(RestoreError::Unavailable)?;
+        self.kept.restore(events).await
     }
 
     async fn read_after(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, LogError> {
@@ -236,6 +246,10 @@ impl EventLog for SwitchLog {
 
     fn wake(&self) -> watch::Receiver<Position> {
         self.kept.wake()
+    }
+
+    async fn close(&self) {
+        self.kept.close().await;
     }
 }
 
