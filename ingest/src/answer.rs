@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::gate::Closed;
 use crate::signature::BadSignature;
 
 /// When to come again after a 503, in seconds. Stripe has a schedule of its own; proxies and tests read this.
@@ -35,6 +36,8 @@ pub enum Outcome {
     Overloaded,
     /// The log did not take it.
     Unavailable,
+    /// Nothing is taken now.
+    Closed(Closed),
     /// A bug: the handler panicked.
     Panicked,
 }
@@ -55,6 +58,7 @@ impl Outcome {
             Self::Interrupted => "interrupted",
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",
+            Self::Closed(_) => "closed",
             Self::Panicked => "panicked",
         }
     }
@@ -68,7 +72,7 @@ impl Outcome {
             Self::SameAccount => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Overloaded | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Unavailable | Self::Closed(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -80,7 +84,8 @@ impl Outcome {
             | Self::BadSignature(_)
             | Self::NotAnEvent
             | Self::SameAccount
-            | Self::Unavailable => false,
+            | Self::Unavailable
+            | Self::Closed(_) => false,
             Self::UnknownSource
             | Self::TooLarge
             | Self::TooSlow
@@ -102,6 +107,7 @@ impl Outcome {
             Self::Interrupted => "the body is not complete".to_owned(),
             Self::Overloaded => "too much is in hand, try again later".to_owned(),
             Self::Unavailable => "the log is not available, try again later".to_owned(),
+            Self::Closed(reason) => format!("{reason}, try again later"),
             Self::Panicked => "the service failed".to_owned(),
         }
     }

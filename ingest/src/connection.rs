@@ -32,6 +32,8 @@ const LINGER_BUFFER_BYTES: usize = 16 * 1024;
 /// What tells a connection to end.
 #[derive(Clone)]
 pub struct Ending {
+    /// Each answer is the last of its connection.
+    pub leaving: CancellationToken,
     /// Finish the request in hand, take no other.
     pub stop: CancellationToken,
     /// Drop everything.
@@ -45,11 +47,11 @@ pub async fn run(stream: TcpStream, app: Router, options: &Options, ending: Endi
         () = tokio::time::sleep(options.connection_age_max()) => {
             tracing::debug!("connection dropped: it does not end");
         }
-        () = run_to_end(stream, app, options, &ending.stop) => {}
+        () = run_to_end(stream, app, options, &ending) => {}
     }
 }
 
-async fn run_to_end(stream: TcpStream, app: Router, options: &Options, stop: &CancellationToken) {
+async fn run_to_end(stream: TcpStream, app: Router, options: &Options, Ending { leaving, stop, .. }: &Ending) {
     // Answers are small and complete; waiting to fill a packet would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("cannot set TCP_NODELAY: {error}");
@@ -58,9 +60,11 @@ async fn run_to_end(stream: TcpStream, app: Router, options: &Options, stop: &Ca
     let old_at = Instant::now() + options.connection_age();
     let service = service_fn(move |request| {
         let answer = app.clone().oneshot(request);
+        let leaving = leaving.clone();
         Box::pin(async move {
             let answer = answer.await.into_response();
-            Ok::<_, Infallible>(if Instant::now() < old_at { answer } else { closing(answer) })
+            let is_last = leaving.is_cancelled() || Instant::now() >= old_at;
+            Ok::<_, Infallible>(if is_last { closing(answer) } else { answer })
         })
     });
     let mut connection = http1::Builder::new()
@@ -133,7 +137,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let sender = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let ending = Ending { stop: CancellationToken::new(), abort: CancellationToken::new() };
+        let [leaving, stop, abort] = std::array::from_fn(|_| CancellationToken::new());
+        let ending = Ending { leaving, stop, abort };
         let ended = tokio::spawn(async move { run(stream, app, &options, ending).await });
         (sender, ended)
     }

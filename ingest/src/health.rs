@@ -1,6 +1,7 @@
 //! Liveness, readiness and metrics.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Json;
@@ -27,6 +28,11 @@ pub trait ReadinessCheck: Send + Sync + 'static {
     ///
     /// [`NotReady`] with a reason that strangers may read: no secrets, no personal data.
     async fn check(&self) -> Result<(), NotReady>;
+
+    /// What more there is to say, such as `active` or `standby`.
+    fn state(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Why a check does not pass.
@@ -35,7 +41,7 @@ pub trait ReadinessCheck: Send + Sync + 'static {
 pub struct NotReady(pub String);
 
 /// Whether the log's head can be read.
-pub(crate) struct LogReachable(pub(crate) Arc<dyn EventLog>);
+pub struct LogReachable(pub Arc<dyn EventLog>);
 
 #[async_trait]
 impl ReadinessCheck for LogReachable {
@@ -46,6 +52,20 @@ impl ReadinessCheck for LogReachable {
     async fn check(&self) -> Result<(), NotReady> {
         // The cause may name a host or a file; whoever asks here is told the outer error alone.
         self.0.head().await.map(|_| ()).map_err(|error| NotReady(error.to_string()))
+    }
+}
+
+/// What a role says that was told to stop.
+pub struct Leaving;
+
+#[async_trait]
+impl ReadinessCheck for Leaving {
+    fn name(&self) -> &'static str {
+        "running"
+    }
+
+    async fn check(&self) -> Result<(), NotReady> {
+        Err(NotReady("it was told to stop".to_owned()))
     }
 }
 
@@ -60,25 +80,26 @@ struct Checked {
     name: &'static str,
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
 /// 200 as long as the process turns.
-pub(crate) async fn live() -> Response {
+pub async fn live() -> Response {
     Json(serde_json::json!({ "live": true })).into_response()
 }
 
-/// 200 when every check passes, else 503; either way with each check by name.
-pub(crate) async fn ready(State(ingest): State<Arc<Ingest>>) -> Response {
-    let bound = ingest.options().check_timeout();
-    let checks = futures::future::join_all(ingest.checks().iter().map(async |check| {
+/// 200 when every check passes within `bound`, else 503; either way with each check by name.
+pub async fn readiness(checks: &[Arc<dyn ReadinessCheck>], bound: Duration) -> Response {
+    let checks = futures::future::join_all(checks.iter().map(async |check| {
         let answer = tokio::time::timeout(bound, check.check()).await;
         let reason = match answer {
             Ok(Ok(())) => None,
             Ok(Err(NotReady(reason))) => Some(reason),
             Err(_) => Some("no answer in time".to_owned()),
         };
-        Checked { name: check.name(), ok: reason.is_none(), reason }
+        Checked { name: check.name(), ok: reason.is_none(), state: check.state(), reason }
     }))
     .await;
     let ready = checks.iter().all(|check| check.ok);
@@ -86,7 +107,20 @@ pub(crate) async fn ready(State(ingest): State<Arc<Ingest>>) -> Response {
     (status, Json(Readiness { ready, checks })).into_response()
 }
 
+/// Metrics in the format that Prometheus reads.
+pub fn metrics(rendered: String) -> Response {
+    ([(header::CONTENT_TYPE, METRICS_TYPE)], rendered).into_response()
+}
+
+/// The role's own checks. Once it is told to stop, it is not ready whatever they say.
+pub(crate) async fn ready_of(State(ingest): State<Arc<Ingest>>) -> Response {
+    if ingest.is_leaving() {
+        return readiness(&[Arc::new(Leaving)], ingest.options().check_timeout()).await;
+    }
+    readiness(ingest.checks(), ingest.options().check_timeout()).await
+}
+
 /// The metrics as the executable renders them.
-pub(crate) async fn metrics(State(ingest): State<Arc<Ingest>>) -> Response {
-    ([(header::CONTENT_TYPE, METRICS_TYPE)], ingest.render_metrics()).into_response()
+pub(crate) async fn metrics_of(State(ingest): State<Arc<Ingest>>) -> Response {
+    metrics(ingest.render_metrics())
 }

@@ -11,6 +11,7 @@
 mod answer;
 mod body;
 mod connection;
+pub mod gate;
 pub mod health;
 mod observe;
 pub mod options;

@@ -37,7 +37,10 @@ pub struct Options {
     /// How long the log may take to acknowledge an append before the sender is told to try again, in milliseconds.
     /// Default 10000.
     pub append_timeout_ms: u64,
-    /// How long requests in flight may take to finish once the role is stopping, in milliseconds. Default 10000.
+    /// How long to go on taking requests once the role is stopping, each answer ending its connection, so that whoever
+    /// sends turns to another process, in milliseconds. Default 1000.
+    pub drain_ms: u64,
+    /// How long requests in flight may take to finish after that, in milliseconds. Default 10000.
     pub stop_timeout_ms: u64,
     /// How long one readiness check may take, in milliseconds. Default 2000.
     pub check_timeout_ms: u64,
@@ -62,6 +65,7 @@ impl Default for Options {
             header_timeout_ms: 10_000,
             body_timeout_ms: 10_000,
             append_timeout_ms: 10_000,
+            drain_ms: 1_000,
             stop_timeout_ms: 10_000,
             check_timeout_ms: 2_000,
             requests_max: 512,
@@ -100,6 +104,9 @@ impl Options {
                 problems.push(format!("ingest.{name} must be from 1 to {TIMEOUT_MS_MAX}"));
             }
         }
+        if self.drain_ms > TIMEOUT_MS_MAX {
+            problems.push(format!("ingest.drain_ms must be at most {TIMEOUT_MS_MAX}"));
+        }
         if self.signature_tolerance_s == 0 {
             problems
                 .push("ingest.signature_tolerance_s must be at least 1: 0 would let old requests be replayed".into());
@@ -114,6 +121,10 @@ impl Options {
             problems.push(format!("ingest.buffered_bytes_max must not be more than {}", u32::MAX));
         }
         problems
+    }
+
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms)
     }
 
     pub(crate) fn signature_tolerance(&self) -> Duration {

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -22,6 +22,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::answer::{Outcome, closing, problem};
 use crate::body::Limits;
 use crate::connection::{self, Ending};
+use crate::gate::Gate;
 use crate::health::{LogReachable, ReadinessCheck};
 use crate::options::{Options, Source};
 use crate::refused::Tally;
@@ -42,6 +43,7 @@ pub struct Ingest {
     sources: BTreeMap<SourceName, Source>,
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
+    gate: Gate,
     checks: Vec<Arc<dyn ReadinessCheck>>,
     render_metrics: RenderMetrics,
     in_hand: Semaphore,
@@ -49,6 +51,7 @@ pub struct Ingest {
     refused: Tally,
     refused_grew: Notify,
     warned_in: AtomicI64,
+    leaving: AtomicBool,
 }
 
 /// Sources that cannot stand beside each other.
@@ -85,6 +88,7 @@ impl Ingest {
         Ok(Self {
             sources,
             checks: vec![Arc::new(LogReachable(Arc::clone(&log)))],
+            gate: Gate::default(),
             log,
             clock,
             render_metrics: Arc::new(String::new),
@@ -93,6 +97,7 @@ impl Ingest {
             refused: Tally::default(),
             refused_grew: Notify::new(),
             warned_in: AtomicI64::new(i64::MIN),
+            leaving: AtomicBool::new(false),
             options,
         })
     }
@@ -102,6 +107,13 @@ impl Ingest {
     pub fn with_metrics(mut self, render: RenderMetrics) -> Self {
         self.render_metrics = render;
         self
+    }
+
+    /// Takes events only while `gate` is open.
+    #[must_use]
+    pub fn with_gate(mut self, gate: Gate) -> Self {
+        self.gate = gate.clone();
+        self.with_check(Arc::new(gate))
     }
 
     /// Lets `/health/ready` ask `check` too, beside whether the log can be reached.
@@ -128,12 +140,21 @@ impl Ingest {
         &self.log
     }
 
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
 
     pub(crate) fn checks(&self) -> &[Arc<dyn ReadinessCheck>] {
         &self.checks
+    }
+
+    /// Whether the role was told to stop.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     pub(crate) fn render_metrics(&self) -> String {
@@ -174,6 +195,9 @@ impl Ingest {
     }
 
     async fn report_refused_once(&self, stopping: bool) {
+        if self.gate.closed().is_some() {
+            return;
+        }
         let limit_bytes = u64::try_from(self.options.body_bytes_max).unwrap_or(u64::MAX);
         let now = self.clock.now();
         for report in self.refused.due(now, stopping) {
@@ -217,8 +241,8 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
         .route("/webhooks/stripe", post(webhook::to_default))
         .route("/webhooks/stripe/{source}", post(webhook::to_named))
         .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/metrics", get(health::metrics))
+        .route("/health/ready", get(health::ready_of))
+        .route("/metrics", get(health::metrics_of))
         .fallback(async || closing(problem(StatusCode::NOT_FOUND, "not_found", "there is nothing here")))
         .method_not_allowed_fallback(async || {
             closing(problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this address takes another method"))
@@ -234,20 +258,35 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
     Outcome::Panicked.into_response()
 }
 
-/// Serves until `stop`, then finishes the requests in hand, up to [`Options::stop_timeout_ms`], and returns.
+/// Serves until `stop`, and in the order of a rolling restart from there on: readiness turns red and each answer ends its
+/// connection, for [`Options::drain_ms`]; then nobody listens any more; then the requests in hand are finished, up to
+/// [`Options::stop_timeout_ms`].
 ///
 /// Dropping the future instead leaves requests unfinished; no event that was answered with 2xx is lost either way.
 pub async fn serve(listener: TcpListener, ingest: Arc<Ingest>, stop: CancellationToken) {
     observe::describe();
-    let ending = Ending { stop: stop.clone(), abort: CancellationToken::new() };
+    let ending = Ending { leaving: stop.clone(), stop: CancellationToken::new(), abort: CancellationToken::new() };
     // Connections are dropped with this future, however it ends.
     let _abort_on_drop = ending.abort.clone().drop_guard();
     let connections = TaskTracker::new();
+    let told = async {
+        stop.cancelled().await;
+        ingest.leaving.store(true, Ordering::Relaxed);
+        tokio::time::sleep(ingest.options.drain()).await;
+    };
     tokio::select! {
-        () = stop.cancelled() => {}
-        () = accept(listener, &ingest, &connections, &ending) => {}
+        () = told => {}
+        () = accept(&listener, &ingest, &connections, &ending) => {}
         () = ingest.report_refused() => {}
     }
+    // Whoever is connected by now was promised an answer by the system.
+    tokio::select! {
+        biased;
+        () = accept(&listener, &ingest, &connections, &ending) => {}
+        () = std::future::ready(()) => {}
+    }
+    drop(listener);
+    ending.stop.cancel();
 
     connections.close();
     if tokio::time::timeout(ingest.options.stop_timeout(), connections.wait()).await.is_err() {
@@ -259,7 +298,7 @@ pub async fn serve(listener: TcpListener, ingest: Arc<Ingest>, stop: Cancellatio
 }
 
 /// Accepts connections until dropped, at most [`Options::connections_max`] at once.
-async fn accept(listener: TcpListener, ingest: &Arc<Ingest>, connections: &TaskTracker, ending: &Ending) {
+async fn accept(listener: &TcpListener, ingest: &Arc<Ingest>, connections: &TaskTracker, ending: &Ending) {
     let app = router(Arc::clone(ingest));
     let places = Arc::new(Semaphore::new(ingest.options.connections_max.min(Semaphore::MAX_PERMITS)));
     loop {

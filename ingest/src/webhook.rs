@@ -73,6 +73,9 @@ async fn take(ingest: &Ingest, source: &Source, request: Request) -> (Option<Mod
         Err(outcome) => return (None, outcome),
     };
     let mode = Some(accepted.event.scope.mode);
+    if let Some(reason) = ingest.gate().closed() {
+        return (mode, Outcome::Closed(reason));
+    }
     // Only now: a stranger's request must not take a place from one of Stripe's. What comes before is bounded by the
     // number of connections and the memory for bodies.
     let Some(_in_hand) = ingest.admit() else {
@@ -208,6 +211,7 @@ fn tell(ingest: &Ingest, source: &Source, outcome: Outcome) {
         Outcome::TooLarge => format!("refused a body over the limit at source {name}"),
         Outcome::TooSlow | Outcome::Interrupted => format!("a request to source {name} was not completed"),
         Outcome::Overloaded => format!("turned a request to source {name} away: too much is in hand"),
+        Outcome::Closed(reason) => format!("turned an event of source {name} away: {reason}"),
         Outcome::Stored
         | Outcome::Duplicate
         | Outcome::NotAnEvent

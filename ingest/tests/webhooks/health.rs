@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use keyledger_ingest::gate::{Closed, Gate};
 use keyledger_ingest::health::{NotReady, ReadinessCheck};
 use keyledger_ingest::options::Options;
 use reqwest::StatusCode;
@@ -75,4 +76,24 @@ async fn a_panic_is_a_500_and_the_service_goes_on() {
         .await
         .map(|status| assert_eq!(status, StatusCode::OK))
         .unwrap();
+}
+
+#[tokio::test]
+async fn while_the_gate_is_closed_nothing_is_taken_and_readiness_says_why() {
+    let gate = Gate::default();
+    gate.set(Some(Closed::BehindMirror));
+    let sources = vec![source("default", &[SECRET])];
+    let service = Service::built(options(), sources, |ingest| ingest.with_gate(gate.clone())).await;
+    let delivery = super::support::event("evt_1", "invoice.paid");
+    assert_eq!(service.post(&delivery).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(service.post_to("/webhooks/stripe", "whsec_of_a_stranger", &delivery).await, StatusCode::BAD_REQUEST);
+    let (status, body) = service.get("/health/ready").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(body.contains(r#"{"name":"intake","ok":false,"reason":"the log is behind its mirror"}"#), "{body}");
+    assert_eq!(service.kinds().await, Vec::<String>::new());
+
+    assert!(gate.set(None));
+    assert!(!gate.set(None));
+    assert_eq!(service.post(&delivery).await, StatusCode::OK);
+    assert_eq!(service.get("/health/ready").await.0, StatusCode::OK);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use keyledger_ingest::options::Options;
 use keyledger_ingest::signature;
 use keyledger_schemas::secret::Secret;
+use reqwest::StatusCode;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -74,4 +75,25 @@ async fn a_request_that_does_not_end_is_dropped_at_the_deadline() {
     let started = Instant::now();
     service.stopped().await;
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn while_it_drains_every_request_is_taken_and_ends_its_connection() {
+    let options = Options { drain_ms: 1_500, ..options() };
+    let mut service = Service::with(options, vec![source("default", &[SECRET])]).await;
+    assert_eq!(service.get("/health/ready").await.0, StatusCode::OK);
+    service.stop.cancel();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let (status, body) = service.get("/health/ready").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(body.contains("told to stop"), "{body}");
+
+    let body = event("evt_late", "invoice.paid");
+    let header = signature::sign(&Secret::new(SECRET), &body, start_of_test());
+    let response = service.post_with("/webhooks/stripe", &header, body).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["connection"], "close");
+    service.stopped().await;
+    assert_eq!(service.kinds().await, ["stripe.invoice.paid"]);
+    assert!(TcpStream::connect(service.address).await.is_err(), "nothing listens any more");
 }
