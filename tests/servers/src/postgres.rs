@@ -22,10 +22,12 @@ const TRIES_MAX: usize = 5;
 /// A PostgreSQL server with a database `keyledger`, without a password, on loopback.
 #[derive(Debug)]
 pub struct Postgres {
-    folder: TempDir,
+    folder: PathBuf,
     port: u16,
     settings: Vec<String>,
     process: Option<Process>,
+    /// Keeps the folder as long as the server, where it is the server's own.
+    temporary: Option<TempDir>,
 }
 
 impl Postgres {
@@ -37,12 +39,21 @@ impl Postgres {
     /// Starts one with settings such as `fsync=off`.
     pub fn start_with(settings: &[&str]) -> Self {
         let folder = TempDir::with_prefix("keyledger-postgres-").unwrap();
-        let data = folder.path().join("data");
-        copy_template(&data);
+        let mut server = Self::start_in(folder.path(), settings);
+        server.temporary = Some(folder);
+        server
+    }
+
+    /// Starts one in a folder that stays when the server is gone: on the cluster that is there, else on a new one.
+    pub fn start_in(folder: &Path, settings: &[&str]) -> Self {
         // The server runs as another user when we are root.
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+        let data = folder.join("data");
+        if !data.exists() {
+            copy_template(&data);
+        }
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Self { folder, port: 0, settings, process: None };
+        let mut server = Self { folder: folder.to_owned(), port: 0, settings, process: None, temporary: None };
         for _ in 0..TRIES_MAX {
             server.port = free_port();
             if server.try_start() {
@@ -69,12 +80,12 @@ impl Postgres {
 
     /// Where its data is.
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder.join("data")
     }
 
     /// What it wrote on stderr.
     pub fn said(&self) -> String {
-        fs::read_to_string(self.folder.path().join("said.log")).unwrap_or_default()
+        fs::read_to_string(self.folder.join("said.log")).unwrap_or_default()
     }
 
     /// Runs statements with `psql` in the database `keyledger`, and gives what it prints, unaligned.
@@ -134,7 +145,7 @@ impl Postgres {
         for setting in defaults.into_iter().chain(self.settings.iter().map(String::as_str)) {
             command.args(["-c", setting]);
         }
-        let mut process = Process::start(command, &self.folder.path().join("said.log"));
+        let mut process = Process::start(command, &self.folder.join("said.log"));
         if process.wait_until(|| is_ready(self.port)) {
             self.process = Some(process);
             return true;
