@@ -14,6 +14,7 @@
 pub mod checkpoint;
 pub mod conformance;
 pub mod consumer;
+pub mod exchange;
 mod group;
 pub mod lease;
 pub mod log;
