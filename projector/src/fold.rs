@@ -8,9 +8,9 @@ use keyledger_schemas::ids::{CaseId, Scope};
 use keyledger_schemas::settings::DecidingSettings;
 use keyledger_schemas::stripe::fact::Fact;
 use keyledger_schemas::stripe::facts;
-use sqlx::SqliteConnection;
 
 use crate::casebook::{self, CaseRow};
+use crate::db::{Db, Writes};
 use crate::facts::unit::unit_of;
 use crate::facts::{Kind, Node, ObjectFacts, Waiver};
 use crate::sql::ViewsError;
@@ -53,7 +53,7 @@ pub fn read(event: &Recorded) -> Result<Content, String> {
 
 /// What a batch works on.
 pub struct Fold<'c> {
-    db: &'c mut SqliteConnection,
+    db: &'c mut Db,
     settings: DecidingSettings,
     scopes: BTreeMap<String, ScopeSet>,
     /// Cases of no purchase; `None` for one that is not there, or no longer.
@@ -67,7 +67,7 @@ impl<'c> Fold<'c> {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn begin(db: &'c mut SqliteConnection) -> Result<Self, ViewsError> {
+    pub async fn begin(db: &'c mut Db) -> Result<Self, ViewsError> {
         let settings = store::settings(db).await?;
         Ok(Self { db, settings, scopes: BTreeMap::new(), loose: BTreeMap::new(), dirty_loose: BTreeSet::new() })
     }
@@ -331,17 +331,18 @@ impl<'c> Fold<'c> {
     }
 
     async fn write(&mut self) -> Result<(), ViewsError> {
+        let mut writes = Writes::default();
         for set in self.scopes.values_mut() {
-            set.write(self.db).await?;
+            set.write(&mut writes);
         }
         for id in std::mem::take(&mut self.dirty_loose) {
             match self.loose.get(&id) {
-                Some((scope, Some(row))) => store::put_case(self.db, scope, None, id, row).await?,
-                Some((_, None)) => store::delete_case(self.db, id).await?,
+                Some((scope, Some(row))) => store::put_case(&mut writes, scope, None, id, row),
+                Some((_, None)) => store::delete_case(&mut writes, id),
                 None => {}
             }
         }
-        Ok(())
+        Ok(writes.run(self.db).await?)
     }
 }
 
@@ -358,12 +359,7 @@ fn scope_set<'s>(scopes: &'s mut BTreeMap<String, ScopeSet>, scope: &Scope) -> &
 }
 
 /// Takes a fact about an object into its row. Says which objects it named.
-async fn observe(
-    set: &mut ScopeSet,
-    db: &mut SqliteConnection,
-    fact: &Fact,
-    event: &Recorded,
-) -> Result<Vec<Node>, ViewsError> {
+async fn observe(set: &mut ScopeSet, db: &mut Db, fact: &Fact, event: &Recorded) -> Result<Vec<Node>, ViewsError> {
     let position = event.position;
     let mut links: Vec<Node> = Vec::new();
     let node = match fact {

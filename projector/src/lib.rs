@@ -8,10 +8,12 @@
 //! the issuer is stopped. The projector never calls a provider, never calls Stripe, and never writes to the log.
 
 pub mod casebook;
+mod db;
 pub mod derive;
 mod digest;
 pub mod facts;
 mod fold;
+mod place;
 mod projector;
 pub mod read;
 pub mod replay;

@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use keyledger_eventlog::consumer::{Checkpoint, HandleError, Handler};
 use keyledger_schemas::envelope::{Position, Recorded};
-use sqlx::{Connection, SqliteConnection};
 
+use crate::db::Db;
 use crate::fold::{self, Content, Fold};
+use crate::place::Place;
 use crate::sql::{self, ViewsError};
 use crate::store;
 
@@ -15,9 +16,9 @@ pub const NAME: &str = "projector";
 /// Folds the log into the views. Handling a batch again is refused by the checkpoint, so it is safe.
 #[derive(Debug)]
 pub struct Projector {
-    url: String,
+    place: Place,
     /// `None` after a failure: the next batch begins on a new one.
-    connection: Option<SqliteConnection>,
+    connection: Option<Db>,
 }
 
 impl Projector {
@@ -25,19 +26,24 @@ impl Projector {
     ///
     /// # Errors
     ///
-    /// [`ViewsError::Unusable`] when the file is something else's; otherwise when the database cannot be opened.
+    /// [`ViewsError::Unusable`] when the file or schema is something else's; otherwise when the database cannot be opened.
     pub async fn open(url: &str) -> Result<Self, ViewsError> {
-        let connection = store::connect(url).await?;
-        Ok(Self { url: url.to_owned(), connection: Some(connection) })
+        Self::at(Place::of(url)?).await
+    }
+
+    /// As [`Self::open`].
+    pub(crate) async fn at(place: Place) -> Result<Self, ViewsError> {
+        let connection = store::connect(&place).await?;
+        Ok(Self { place, connection: Some(connection) })
     }
 
     /// How far the views at `url` are, whichever build made them. Nothing is changed or made; `None` when there are none.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read.
+    /// When it cannot be read.
     pub async fn seen(url: &str) -> Result<Option<Checkpoint>, ViewsError> {
-        store::seen(url).await
+        store::seen(&Place::of(url)?).await
     }
 
     /// Takes everything out of the views, so that they are read from the log again: what to do when the checkpoint is
@@ -48,11 +54,11 @@ impl Projector {
     /// When the database fails; the views are as they were.
     pub async fn reset(&mut self) -> Result<(), ViewsError> {
         let mut connection = self.take().await?;
-        let done = store::reset(&mut connection).await;
+        let done = store::reset(&self.place, &mut connection).await;
         self.put_back(connection, done).await
     }
 
-    /// Closes the file cleanly.
+    /// Closes the connection cleanly.
     ///
     /// # Errors
     ///
@@ -65,19 +71,15 @@ impl Projector {
     }
 
     /// The connection, to be given to [`Self::put_back`] with what came of the work.
-    async fn take(&mut self) -> Result<SqliteConnection, ViewsError> {
+    async fn take(&mut self) -> Result<Db, ViewsError> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => store::connect(&self.url).await,
+            None => store::connect(&self.place).await,
         }
     }
 
     /// Keeps the connection when all went well. One that failed is not trusted again, and closed.
-    async fn put_back<T>(
-        &mut self,
-        connection: SqliteConnection,
-        done: Result<T, ViewsError>,
-    ) -> Result<T, ViewsError> {
+    async fn put_back<T>(&mut self, connection: Db, done: Result<T, ViewsError>) -> Result<T, ViewsError> {
         if done.is_err() {
             return sql::closing(connection, done).await;
         }
@@ -87,42 +89,33 @@ impl Projector {
 }
 
 /// Folds `batch` and moves the checkpoint. `false`: someone else moved it.
-async fn fold(
-    connection: &mut SqliteConnection,
-    batch: &[(&Recorded, Content)],
-    from: Checkpoint,
-) -> Result<bool, ViewsError> {
+async fn fold(connection: &mut Db, batch: &[(&Recorded, Content)], from: Checkpoint) -> Result<bool, ViewsError> {
     let Some((last, _)) = batch.last() else { return Ok(true) };
     let to = Checkpoint { position: last.position, chain: last.chain };
-    let mut transaction = connection.begin_with("begin immediate").await?;
-    if !store::move_checkpoint(&mut transaction, from, to).await? {
-        transaction.rollback().await?;
+    connection.begin().await?;
+    if !store::move_checkpoint(connection, from, to).await? {
+        connection.rollback().await?;
         return Ok(false);
     }
-    let mut fold = Fold::begin(&mut transaction).await?;
+    let mut fold = Fold::begin(connection).await?;
     for (event, content) in batch {
         fold.apply(event, content).await?;
     }
     fold.finish().await?;
-    transaction.commit().await?;
+    connection.commit().await?;
     Ok(true)
 }
 
 /// Sets an event aside and moves the checkpoint past it. `false`: someone else moved it.
-async fn set_aside(
-    connection: &mut SqliteConnection,
-    event: &Recorded,
-    reason: &str,
-    from: Checkpoint,
-) -> Result<bool, ViewsError> {
+async fn set_aside(connection: &mut Db, event: &Recorded, reason: &str, from: Checkpoint) -> Result<bool, ViewsError> {
     let to = Checkpoint { position: event.position, chain: event.chain };
-    let mut transaction = connection.begin_with("begin immediate").await?;
-    if !store::move_checkpoint(&mut transaction, from, to).await? {
-        transaction.rollback().await?;
+    connection.begin().await?;
+    if !store::move_checkpoint(connection, from, to).await? {
+        connection.rollback().await?;
         return Ok(false);
     }
-    store::park(&mut transaction, event, reason).await?;
-    transaction.commit().await?;
+    store::park(connection, event, reason).await?;
+    connection.commit().await?;
     Ok(true)
 }
 

@@ -1,10 +1,13 @@
 //! Replay: builds the views again beside the ones in use, compares them row by row, and puts them in their place.
 //!
-//! It reads the log and writes one file. It never issues, mails or calls anyone, and holds one batch in memory.
+//! It reads the log and writes one file, or one schema. It never issues, mails or calls anyone, and holds one batch in
+//! memory.
+
+mod beside;
+mod compare;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use keyledger_eventlog::consumer::{Checkpoint, HandleError, Handler};
@@ -12,14 +15,16 @@ use keyledger_eventlog::log::LogError;
 use keyledger_eventlog::tail::Tail;
 use keyledger_schemas::envelope::Position;
 use serde::Serialize;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, SqliteConnection};
 
-use crate::digest::{self, Digest};
-use crate::{Projector, ViewsError, sql, store};
+use crate::place::Place;
+use crate::{Projector, ViewsError, digest, sql, store};
+use beside::Beside;
 
 /// Events read at once.
 const BATCH: usize = 256;
+
+/// So few events are folded while the views in use are held still.
+const NEAR: Position = 1024;
 
 /// Named differences of one table; the rest is counted.
 pub const DIFFERENCES_MAX: usize = 20;
@@ -102,19 +107,18 @@ pub async fn replay(
     switch: Switch,
     mut progress: impl FnMut(Position, Position) + Send,
 ) -> Result<Report, ReplayError> {
-    let live = file_of(url)?;
-    let side = beside(&live, ".rebuild");
-    remove(&side)?;
-    let mut projector = Projector::open(&format!("sqlite:{}", side.display())).await?;
-    let rebuilt = rebuild(&mut projector, tail, url, (&live, &side), &mut progress).await;
+    let live = Place::of(url)?;
+    let mut beside = Beside::of(url).await?;
+    let mut projector = Projector::at(beside.place()).await?;
+    let rebuilt = rebuild(&mut projector, tail, &live, &beside.place(), &mut progress).await;
     let closed = projector.close().await;
     let mut report = rebuilt?;
     closed?;
     if switch == Switch::Replace {
-        put_in_place(url, &live, &side).await?;
+        beside.put_in_place().await?;
         report.switched = true;
     }
-    remove(&side)?;
+    beside.remove().await?;
     Ok(report)
 }
 
@@ -122,30 +126,70 @@ pub async fn replay(
 async fn rebuild(
     projector: &mut Projector,
     tail: &dyn Tail,
-    url: &str,
-    (live, side): (&Path, &Path),
+    live: &Place,
+    side: &Place,
     progress: &mut (impl FnMut(Position, Position) + Send),
 ) -> Result<Report, ReplayError> {
     let mut report = Report::default();
     let head = tail.head().await?.position;
     let mut at = Checkpoint::default();
-    let live_at = live_checkpoint(url, live).await;
-    if let Some(live_at) = live_at.filter(|live_at| live_at.position <= head) {
+    while let Some(live_at) = live_checkpoint(live).await.filter(|live_at| live_at.position <= head)
+        && at.position < live_at.position
+    {
+        let before = at;
         at = fold_to(projector, tail, at, live_at.position, head, progress).await?;
+        // A projector that writes meanwhile is caught up with, until little is left to fold while its rows are held still.
+        if live_at.position.saturating_sub(before.position) < NEAR || at == before {
+            break;
+        }
+    }
+    at = compare(projector, tail, (live, side), at, &mut report, progress).await?;
+    let head = tail.head().await?.position.max(at.position);
+    at = fold_to(projector, tail, at, head, head, progress).await?;
+    report.position = at.position;
+    report.rows = counts(side).await?;
+    report.parked = report.rows.get("parked").copied().unwrap_or(0);
+    Ok(report)
+}
+
+/// Compares at the position where the views in use stand now, and which they keep while they are compared.
+async fn compare(
+    projector: &mut Projector,
+    tail: &dyn Tail,
+    (live, side): (&Place, &Place),
+    mut at: Checkpoint,
+    report: &mut Report,
+    progress: &mut (impl FnMut(Position, Position) + Send),
+) -> Result<Checkpoint, ReplayError> {
+    if live_checkpoint(live).await.is_none() {
+        return Ok(at);
+    }
+    let mut held = beside::reading(live).await?;
+    let compared = async {
+        held.begin_reading().await.map_err(ViewsError::from)?;
+        let live_at = store::checkpoint(&mut held).await?;
+        let head = tail.head().await?.position;
+        if live_at.position <= head {
+            at = fold_to(projector, tail, at, live_at.position, head, progress).await?;
+        }
+        if live_at.position != at.position {
+            return Ok(());
+        }
         report.live_position = Some(live_at.position);
-        report.differences = compare(live, side).await?;
+        report.differences = compare::all(&mut held, side).await?;
         if at != live_at {
             let keys = vec![format!("position {}", live_at.position)];
             let difference =
                 Difference { table: "checkpoint".to_owned(), only_live: 0, only_rebuilt: 0, changed: 1, keys };
             report.differences.push(difference);
         }
-    }
-    at = fold_to(projector, tail, at, head, head, progress).await?;
-    report.position = at.position;
-    report.rows = counts(side).await?;
-    report.parked = report.rows.get("parked").copied().unwrap_or(0);
-    Ok(report)
+        Ok(())
+    };
+    let compared: Result<(), ReplayError> = compared.await;
+    let closed = held.close().await;
+    compared?;
+    closed.map_err(ViewsError::from)?;
+    Ok(at)
 }
 
 /// Folds up to `to`, and says where that is.
@@ -179,138 +223,18 @@ async fn fold_to(
     Ok(at)
 }
 
-/// Compares every table of two views.
-async fn compare(live: &Path, side: &Path) -> Result<Vec<Difference>, ViewsError> {
-    let mut live = reading(live).await?;
-    let mut side = match reading(side).await {
-        Ok(side) => side,
-        Err(error) => return sql::closing(live, Err(error)).await,
-    };
-    let compared = compare_tables(&mut live, &mut side).await;
-    let compared = sql::closing(side, compared).await;
-    sql::closing(live, compared).await
-}
-
-async fn compare_tables(
-    live: &mut SqliteConnection,
-    side: &mut SqliteConnection,
-) -> Result<Vec<Difference>, ViewsError> {
-    let mut differences = Vec::new();
-    for table in digest::TABLES {
-        differences.extend(compare_table(table, live, side).await?);
-    }
-    Ok(differences)
-}
-
 /// How many rows each table has.
-async fn counts(side: &Path) -> Result<BTreeMap<String, u64>, ViewsError> {
-    let mut side = reading(side).await?;
+async fn counts(side: &Place) -> Result<BTreeMap<String, u64>, ViewsError> {
+    let mut side = beside::reading(side).await?;
     let counted = digest::counts(&mut side).await;
     sql::closing(side, counted).await
 }
 
-/// Walks both tables in the order of their keys, holding one row of each.
-async fn compare_table(
-    table: &digest::Table,
-    live: &mut SqliteConnection,
-    side: &mut SqliteConnection,
-) -> Result<Option<Difference>, ViewsError> {
-    let mut found =
-        Difference { table: table.name.to_owned(), only_live: 0, only_rebuilt: 0, changed: 0, keys: Vec::new() };
-    let (mut left, mut right) = (digest::Rows::of(table, live), digest::Rows::of(table, side));
-    let (mut a, mut b) = (left.next().await?, right.next().await?);
-    loop {
-        let key = match (&a, &b) {
-            (None, None) => break,
-            (Some(x), Some(y)) if x == y => None,
-            (Some(Digest { key, .. }), Some(other)) if *key == other.key => {
-                found.changed += 1;
-                Some(key.clone())
-            }
-            (Some(Digest { key, .. }), Some(other)) if *key > other.key => {
-                found.only_rebuilt += 1;
-                Some(other.key.clone())
-            }
-            (None, Some(other)) => {
-                found.only_rebuilt += 1;
-                Some(other.key.clone())
-            }
-            (Some(Digest { key, .. }), _) => {
-                found.only_live += 1;
-                Some(key.clone())
-            }
-        };
-        found.keys.extend(key.filter(|_| found.keys.len() < DIFFERENCES_MAX));
-        let order = match (&a, &b) {
-            (Some(x), Some(y)) => x.key.cmp(&y.key),
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, _) => std::cmp::Ordering::Greater,
-        };
-        if order.is_le() {
-            a = left.next().await?;
-        }
-        if order.is_ge() {
-            b = right.next().await?;
-        }
-    }
-    let differs = found.only_live + found.only_rebuilt + found.changed > 0;
-    Ok(differs.then_some(found))
-}
-
 /// Where the views in use stand; `None` when there are none, or they are another build's.
-async fn live_checkpoint(url: &str, live: &Path) -> Option<Checkpoint> {
-    let views = crate::read::Views::open_read(url).await.ok()?;
+async fn live_checkpoint(live: &Place) -> Option<Checkpoint> {
+    let views = crate::read::Views::open_at(live.clone()).await.ok()?;
     views.close().await;
-    let mut live = reading(live).await.ok()?;
+    let mut live = beside::reading(live).await.ok()?;
     let checkpoint = store::checkpoint(&mut live).await;
     sql::closing(live, checkpoint).await.ok()
-}
-
-async fn reading(path: &Path) -> Result<SqliteConnection, ViewsError> {
-    let options = SqliteConnectOptions::new().filename(path).pragma("query_only", "on").disable_statement_logging();
-    Ok(options.connect().await?)
-}
-
-/// Makes the rebuilt views the ones in use: by copying the rows in one transaction, so that whoever has the file open
-/// goes on with the new ones. A file that is no database any more is replaced as a whole; nobody can be reading it.
-async fn put_in_place(url: &str, live: &Path, side: &Path) -> Result<(), ReplayError> {
-    match store::take_over(url, side).await {
-        Err(ViewsError::Database(error)) if is_broken(&error) => {
-            remove(live)?;
-            std::fs::rename(side, live).map_err(|source| ReplayError::File { path: live.to_owned(), source })
-        }
-        done => Ok(done?),
-    }
-}
-
-/// SQLite found that the file is no database (26), or one whose pages make no sense (11).
-fn is_broken(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| matches!(code & 0xff, 11 | 26))
-}
-
-fn remove(path: &Path) -> Result<(), ReplayError> {
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        remove_file(&beside(path, suffix))?;
-    }
-    Ok(())
-}
-
-fn remove_file(path: &Path) -> Result<(), ReplayError> {
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(ReplayError::File { path: path.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-fn file_of(url: &str) -> Result<PathBuf, ViewsError> {
-    Ok(SqliteConnectOptions::from_str(url)?.get_filename().to_owned())
 }

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use keyledger_schemas::envelope::Position;
 use keyledger_schemas::ids::{PurchaseId, Scope};
 use keyledger_schemas::money::{Currency, Money};
-use sqlx::{Connection, SqliteConnection};
+
+use crate::db::Db;
 
 /// Why the views could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +13,7 @@ pub enum ViewsError {
     /// The database refused, or cannot be reached. Try again.
     #[error("the views' database failed")]
     Database(#[from] sqlx::Error),
-    /// The file is not there, is not ours, or was made by another build: start the projector, or `keyledger replay`.
+    /// The file or schema is not there, is not ours, or was made by another build: start the projector, or `keyledger replay`.
     #[error("the views cannot be used: {reason}")]
     Unusable {
         /// What is wrong, and what to do.
@@ -35,7 +36,7 @@ impl ViewsError {
 
 /// Closes `connection`, whatever came of the work with it. One that is merely dropped is closed later by a thread of its
 /// own, and holds its locks and files until then.
-pub(crate) async fn closing<T>(connection: SqliteConnection, done: Result<T, ViewsError>) -> Result<T, ViewsError> {
+pub(crate) async fn closing<T>(connection: Db, done: Result<T, ViewsError>) -> Result<T, ViewsError> {
     let closed = connection.close().await;
     let done = done?;
     closed?;

@@ -1,12 +1,47 @@
 //! The views' database: its tables, and how rows get into them and out again for the fold.
 
 mod load;
+pub(crate) mod postgres;
 mod save;
 mod save_derived;
-mod schema;
+pub(crate) mod sqlite;
+
+use keyledger_eventlog::consumer::Checkpoint;
+
+use crate::db::Db;
+use crate::place::Place;
+use crate::sql::ViewsError;
 
 pub(crate) use load::*;
 pub(crate) use save::*;
 pub(crate) use save_derived::*;
-pub use schema::META;
-pub(crate) use schema::{connect, reset, seen, take_over};
+
+/// Which tables and which fold the rows are of.
+pub(crate) const META: &str = "select schema_version, projection_version from view_meta where id = 1";
+
+const PUT_META: &str = "insert into view_meta (id, schema_version, projection_version) values (1, $1, $2)";
+const FIRST_CHECKPOINT: &str = "insert into checkpoint (name, position, chain) values ('projector', 0, $1)";
+
+/// Opens the views for writing, with today's tables. Those of another build are made anew.
+pub(crate) async fn connect(place: &Place) -> Result<Db, ViewsError> {
+    match place {
+        Place::Sqlite(options) => sqlite::connect(options).await,
+        Place::Postgres(options, schema) => postgres::connect(options, *schema).await,
+    }
+}
+
+/// The checkpoint of views of any build. `None` where there are none.
+pub(crate) async fn seen(place: &Place) -> Result<Option<Checkpoint>, ViewsError> {
+    match place {
+        Place::Sqlite(options) => sqlite::seen(options).await,
+        Place::Postgres(options, schema) => postgres::seen(options, *schema).await,
+    }
+}
+
+/// Empties the views, back to before the first event.
+pub(crate) async fn reset(place: &Place, db: &mut Db) -> Result<(), ViewsError> {
+    match place {
+        Place::Sqlite(_) => sqlite::reset(db).await,
+        Place::Postgres(_, schema) => postgres::reset(db, *schema).await,
+    }
+}

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use keyledger_schemas::envelope::{Position, Recorded};
 use keyledger_schemas::ids::{CaseId, PurchaseId, Scope};
 use keyledger_schemas::settings::DecidingSettings;
-use sqlx::SqliteConnection;
 
 use crate::casebook::{self, CaseRow};
+use crate::db::{Db, Writes};
 use crate::derive::{Catalog, Derived, ItemNames, PurchaseRows, derive};
 use crate::facts::{CustomerFacts, Node, Object, ObjectFacts, UnitFacts};
 use crate::route::Graph;
@@ -96,12 +96,7 @@ impl ScopeSet {
     }
 
     /// The object, made when nothing named it before. It counts as changed by this event.
-    pub async fn touch(
-        &mut self,
-        db: &mut SqliteConnection,
-        node: &Node,
-        position: Position,
-    ) -> Result<&mut Object, ViewsError> {
+    pub async fn touch(&mut self, db: &mut Db, node: &Node, position: Position) -> Result<&mut Object, ViewsError> {
         self.load(db, node).await?;
         self.dirty_objects.insert(node.clone());
         let object = self.graph.objects.entry(node.clone()).or_insert_with(|| Object::named(node.clone(), position));
@@ -109,7 +104,7 @@ impl ScopeSet {
         Ok(object)
     }
 
-    async fn load(&mut self, db: &mut SqliteConnection, node: &Node) -> Result<(), ViewsError> {
+    async fn load(&mut self, db: &mut Db, node: &Node) -> Result<(), ViewsError> {
         if !self.graph.objects.contains_key(node)
             && let Some(object) = store::object(db, &self.key, node).await?
         {
@@ -121,7 +116,7 @@ impl ScopeSet {
     /// Hangs `child` on `parent`. Both count as named by this event.
     pub async fn link(
         &mut self,
-        db: &mut SqliteConnection,
+        db: &mut Db,
         child: &Node,
         parent: &Node,
         position: Position,
@@ -136,7 +131,7 @@ impl ScopeSet {
         Ok(())
     }
 
-    async fn load_children(&mut self, db: &mut SqliteConnection, node: &Node) -> Result<(), ViewsError> {
+    async fn load_children(&mut self, db: &mut Db, node: &Node) -> Result<(), ViewsError> {
         // What hangs on a subscription was routed when it was linked, and may be thousands of invoices.
         if node.kind == crate::facts::Kind::Subscription || self.graph.children.contains_key(node) {
             return Ok(());
@@ -147,7 +142,7 @@ impl ScopeSet {
     }
 
     /// Loads everything that routing `touched` may look at.
-    pub async fn expand(&mut self, db: &mut SqliteConnection, touched: &BTreeSet<Node>) -> Result<(), ViewsError> {
+    pub async fn expand(&mut self, db: &mut Db, touched: &BTreeSet<Node>) -> Result<(), ViewsError> {
         let mut reached = touched.clone();
         let mut queue: Vec<Node> = touched.iter().cloned().collect();
         while let Some(node) = queue.pop() {
@@ -167,12 +162,7 @@ impl ScopeSet {
     }
 
     /// Notes that routing gave an object its purchase.
-    pub async fn routed(
-        &mut self,
-        db: &mut SqliteConnection,
-        node: &Node,
-        event: &Recorded,
-    ) -> Result<Option<String>, ViewsError> {
+    pub async fn routed(&mut self, db: &mut Db, node: &Node, event: &Recorded) -> Result<Option<String>, ViewsError> {
         let Some(purchase) = self.graph.objects.get(node).and_then(|object| object.purchase.clone()) else {
             return Ok(None);
         };
@@ -185,12 +175,7 @@ impl ScopeSet {
     }
 
     /// The purchase, opened by this event when it was not known before.
-    pub async fn open(
-        &mut self,
-        db: &mut SqliteConnection,
-        id: &str,
-        event: &Recorded,
-    ) -> Result<&mut PurchaseSet, ViewsError> {
+    pub async fn open(&mut self, db: &mut Db, id: &str, event: &Recorded) -> Result<&mut PurchaseSet, ViewsError> {
         if !self.purchases.contains_key(id) {
             let head = store::purchase(db, &self.key, id).await?;
             let mut members = BTreeSet::new();
@@ -222,7 +207,7 @@ impl ScopeSet {
     }
 
     /// The price or product of the catalogue, if it is known.
-    pub async fn look_up(&mut self, db: &mut SqliteConnection, kind: &'static str, id: &str) -> Result<(), ViewsError> {
+    pub async fn look_up(&mut self, db: &mut Db, kind: &'static str, id: &str) -> Result<(), ViewsError> {
         if !self.looked_up.insert((kind, id.to_owned())) {
             return Ok(());
         }
@@ -244,7 +229,7 @@ impl ScopeSet {
     /// The customer, made when nothing named them before. They count as changed by this event.
     pub async fn customer(
         &mut self,
-        db: &mut SqliteConnection,
+        db: &mut Db,
         id: &str,
         position: Position,
     ) -> Result<&mut CustomerFacts, ViewsError> {
@@ -265,7 +250,7 @@ impl ScopeSet {
     /// What our own events say about a unit. It counts as changed.
     pub async fn unit(
         &mut self,
-        db: &mut SqliteConnection,
+        db: &mut Db,
         purchase: &str,
         unit: (String, u32),
         event: &Recorded,
@@ -277,7 +262,7 @@ impl ScopeSet {
 
     /// Loads an object that waits for its link, with the refunds of a charge, and the prices and products of an invoice's
     /// lines.
-    pub async fn load_waiting(&mut self, db: &mut SqliteConnection, node: &Node) -> Result<(), ViewsError> {
+    pub async fn load_waiting(&mut self, db: &mut Db, node: &Node) -> Result<(), ViewsError> {
         self.load(db, node).await?;
         if node.kind == crate::facts::Kind::Charge {
             self.load_children(db, node).await?;
@@ -302,7 +287,7 @@ impl ScopeSet {
     /// Derives a purchase anew after `event`, and brings its cases up to date.
     pub async fn derive(
         &mut self,
-        db: &mut SqliteConnection,
+        db: &mut Db,
         id: &str,
         settings: &DecidingSettings,
         event: &Recorded,
@@ -330,7 +315,7 @@ impl ScopeSet {
         Ok(())
     }
 
-    async fn look_up_catalog(&mut self, db: &mut SqliteConnection, id: &str) -> Result<(), ViewsError> {
+    async fn look_up_catalog(&mut self, db: &mut Db, id: &str) -> Result<(), ViewsError> {
         let Some(set) = self.purchases.get(id) else { return Ok(()) };
         let mut prices = BTreeSet::new();
         let mut products = BTreeSet::new();
@@ -370,50 +355,49 @@ impl ScopeSet {
     }
 
     /// Writes everything that changed since the last time.
-    pub async fn write(&mut self, db: &mut SqliteConnection) -> Result<(), ViewsError> {
+    pub fn write(&mut self, writes: &mut Writes) {
         for (child, parent) in std::mem::take(&mut self.dirty_links) {
-            store::put_link(db, &self.key, &child, &parent).await?;
+            store::put_link(writes, &self.key, &child, &parent);
         }
         for node in std::mem::take(&mut self.dirty_objects) {
             let Some(object) = self.graph.objects.get(&node) else { continue };
-            store::put_object(db, &self.scope, &self.key, object).await?;
+            store::put_object(writes, &self.scope, &self.key, object);
         }
         for (kind, id) in std::mem::take(&mut self.dirty_catalog) {
             if let Some(price) = self.catalog.prices.get(&id).filter(|_| kind == "price") {
-                store::put_price(db, &self.key, &id, price).await?;
+                store::put_price(writes, &self.key, &id, price);
             }
             if let Some(product) = self.catalog.products.get(&id).filter(|_| kind == "product") {
-                store::put_product(db, &self.key, &id, product).await?;
+                store::put_product(writes, &self.key, &id, product);
             }
         }
         for id in std::mem::take(&mut self.dirty_customers) {
             let Some((facts, first, last)) = self.customers.get(&id) else { continue };
-            store::put_customer(db, &self.scope, &self.key, &id, facts, (*first, *last)).await?;
+            store::put_customer(writes, &self.scope, &self.key, &id, facts, (*first, *last));
         }
         for (id, set) in &mut self.purchases {
             let of =
                 store::Of { scope: &self.scope, key: &self.key, purchase: id, first_position: set.head.first_position };
-            set.write(db, of).await?;
+            set.write(writes, of);
         }
-        Ok(())
     }
 }
 
 impl PurchaseSet {
-    async fn write(&mut self, db: &mut SqliteConnection, of: store::Of<'_>) -> Result<(), ViewsError> {
+    fn write(&mut self, writes: &mut Writes, of: store::Of<'_>) {
         for unit in std::mem::take(&mut self.dirty_units) {
             if let Some(facts) = self.units.get(&unit) {
-                store::put_unit(db, of.key, of.purchase, &unit, facts).await?;
+                store::put_unit(writes, of.key, of.purchase, &unit, facts);
             }
         }
         for id in std::mem::take(&mut self.dirty_cases) {
             if let Some(case) = self.cases.get(&id) {
-                store::put_case(db, of.scope, Some(of.purchase), id, case).await?;
+                store::put_case(writes, of.scope, Some(of.purchase), id, case);
             }
         }
         // Nothing was derived: nothing of what follows changed.
-        let Some(derived) = &self.derived else { return Ok(()) };
-        store::put_purchase(db, of.scope, of.key, of.purchase, &self.head).await?;
-        store::replace_derived(db, of, derived).await
+        let Some(derived) = &self.derived else { return };
+        store::put_purchase(writes, of.scope, of.key, of.purchase, &self.head);
+        store::replace_derived(writes, of, derived);
     }
 }

@@ -3,6 +3,7 @@
 use keyledger_schemas::ids::{CaseId, PurchaseId};
 
 use super::{AsOf, Case, CaseFilter, CaseStatus, Page, PageRequest, Views, Within, advice, page};
+use crate::db;
 use crate::sql::{self, ViewsError};
 
 macro_rules! cases_where {
@@ -79,7 +80,7 @@ impl Views {
         as_of: AsOf,
         request: &PageRequest,
     ) -> Result<Vec<CaseRow>, ViewsError> {
-        let rows = sqlx::query_as(text)
+        let rows = db::query(text)
             .bind(narrowed)
             .bind(within.mode.as_str())
             .bind(within.source())

@@ -7,6 +7,7 @@ use super::{
     AsOf, CaseFilter, CrossLink, Customer, CustomerDetail, CustomerFilter, License, LicenseFilter, PAGE_MAX, Page,
     PageRequest, SubscriptionFilter, Views, Within, page,
 };
+use crate::db;
 use crate::facts::CustomerFacts;
 use crate::sql::{self, ViewsError};
 
@@ -49,7 +50,7 @@ impl Views {
         let email = filter.email.as_deref().map(sql::normalize_email);
         let text = if email.is_some() { CUSTOMERS_BY_EMAIL } else { CUSTOMERS };
         let prefix = filter.name.as_deref().map(fold_name);
-        let rows: Vec<CustomerRow> = sqlx::query_as(text)
+        let rows: Vec<CustomerRow> = db::query(text)
             .bind(email)
             .bind(within.mode.as_str())
             .bind(within.source())
@@ -68,7 +69,7 @@ impl Views {
     ///
     /// When the database fails; try again.
     pub async fn customer(&self, within: &Within, id: &str, as_of: AsOf) -> Result<Option<CustomerDetail>, ViewsError> {
-        let row: Option<CustomerRow> = sqlx::query_as(CUSTOMER)
+        let row: Option<CustomerRow> = db::query(CUSTOMER)
             .bind(id)
             .bind(within.mode.as_str())
             .bind(within.source())

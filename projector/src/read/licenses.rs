@@ -5,6 +5,7 @@ use keyledger_schemas::event::SealedKey;
 use keyledger_schemas::ids::ProviderName;
 
 use super::{AsOf, License, LicenseFilter, LicenseState, Page, PageRequest, Views, Within, page};
+use crate::db;
 use crate::facts::Kind;
 use crate::sql::{self, ViewsError};
 
@@ -19,7 +20,7 @@ macro_rules! licenses_where {
              and (cast($4 as text) is null or sort_key < $4) \
              and (cast($5 as text) is null or purchase = $5) and (cast($6 as text) is null or customer = $6) \
              and (cast($7 as text) is null or provider_id = $7) and (cast($8 as text) is null or item = $8) \
-             and (cast($9 as integer) is null or number = $9) order by sort_key desc limit $10"
+             and (cast($9 as bigint) is null or number = $9) order by sort_key desc limit $10"
         )
     };
 }
@@ -89,7 +90,7 @@ impl Views {
         } else {
             (LICENSES, None)
         };
-        let rows: Vec<LicenseRow> = sqlx::query_as(text)
+        let rows: Vec<LicenseRow> = db::query(text)
             .bind(narrowed)
             .bind(within.mode.as_str())
             .bind(within.source())
@@ -112,14 +113,14 @@ impl Views {
         kind: Kind,
         id: &str,
     ) -> Result<Option<String>, ViewsError> {
-        let purchase = sqlx::query_scalar(PURCHASE_OF)
+        let row: Option<(String,)> = db::query(PURCHASE_OF)
             .bind(id)
             .bind(kind.as_str())
             .bind(within.mode.as_str())
             .bind(within.source())
             .fetch_optional(&self.pool)
             .await?;
-        Ok(purchase)
+        Ok(row.map(|(purchase,)| purchase))
     }
 }
 

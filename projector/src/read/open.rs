@@ -1,15 +1,15 @@
 //! [`Views`]: the handle that readers hold.
 
-use std::path::Path;
-use std::str::FromStr;
 use std::time::Duration;
 
 use keyledger_schemas::ids::{SourceName, UnitId};
 use serde::Serialize;
-use sqlx::ConnectOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::SqlitePoolOptions;
 
 use super::Within;
+use crate::db::{self, Pool};
+use crate::place::Place;
 use crate::sql::{self, ViewsError};
 use crate::store::META;
 use crate::{PROJECTION_VERSION, SCHEMA_VERSION};
@@ -17,20 +17,22 @@ use crate::{PROJECTION_VERSION, SCHEMA_VERSION};
 /// Connections that read at the same time.
 const READERS: u32 = 4;
 
-/// How long a reader waits for a lock.
-const BUSY: Duration = Duration::from_secs(5);
+/// How long a reader waits for a connection to a server.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
 
 const OPEN_OBLIGATIONS: &str = "select scope, subject, purchase, item, number, kind, cause from casefile \
      where status = 'open' and kind in ('no_key', 'free_without_key', 'not_extended') and mode = $1 \
      and (cast($2 as text) is null or source = $2) order by subject, kind";
 
-const SOURCE_SEEN: &str = "select exists(select 1 from object where source = $1) \
-     or exists(select 1 from customer where source = $1) or exists(select 1 from casefile where source = $1)";
+const SOURCE_SEEN: &str = "select cast(case when exists(select 1 from object where source = $1) \
+     or exists(select 1 from customer where source = $1) or exists(select 1 from casefile where source = $1) \
+     then 1 else 0 end as bigint)";
 
 /// The views, for reading. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Views {
-    pub(super) pool: SqlitePool,
+    pub(super) pool: Pool,
+    place: Place,
 }
 
 /// Something owed that is not met: what `keyledger check` compares with the issuer's books.
@@ -53,22 +55,53 @@ impl Views {
     ///
     /// [`ViewsError::Unusable`] when there are none, or another build made them: start the projector, or replay.
     pub async fn open_read(url: &str) -> Result<Self, ViewsError> {
-        let options = SqliteConnectOptions::from_str(url)?;
-        if !Path::new(options.get_filename()).exists() {
-            return Err(ViewsError::Unusable {
-                reason: format!("`{url}` does not exist; `keyledger up` or `keyledger replay` makes it"),
-            });
-        }
-        let options =
-            options.create_if_missing(false).busy_timeout(BUSY).pragma("query_only", "on").disable_statement_logging();
-        let pool = SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await?;
-        let meta: Result<Option<(i64, i64)>, _> = sqlx::query_as(META).fetch_optional(&pool).await;
-        let reason = match meta {
-            Ok(Some((SCHEMA_VERSION, PROJECTION_VERSION))) => return Ok(Self { pool }),
-            Ok(_) => format!("`{url}` was made by another build; start `keyledger up`, or run `keyledger replay`"),
-            Err(error) => format!("`{url}` holds no views: {error}"),
+        Self::open_at(Place::of(url)?).await
+    }
+
+    /// As [`Self::open_read`].
+    pub(crate) async fn open_at(place: Place) -> Result<Self, ViewsError> {
+        let pool = match &place {
+            Place::Sqlite(options) => {
+                if !options.get_filename().exists() {
+                    return Err(ViewsError::Unusable {
+                        reason: format!("`{place}` does not exist; `keyledger up` or `keyledger replay` makes it"),
+                    });
+                }
+                let pool = SqlitePoolOptions::new().max_connections(READERS);
+                Pool::Sqlite(pool.connect_with(Place::reading(options)).await?)
+            }
+            Place::Postgres(options, _) => {
+                let pool = PgPoolOptions::new().max_connections(READERS).acquire_timeout(CONNECTED_WITHIN);
+                Pool::Postgres(pool.connect_with(options.clone()).await?)
+            }
         };
-        pool.close().await;
+        let views = Self { pool, place };
+        match views.require_todays().await {
+            Ok(()) => Ok(views),
+            Err(error) => {
+                views.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks whether these still are views that this build made.
+    ///
+    /// # Errors
+    ///
+    /// [`ViewsError::Unusable`] when they are not.
+    pub async fn require_todays(&self) -> Result<(), ViewsError> {
+        let place = &self.place;
+        let reason = match db::query(META).fetch_optional(&self.pool).await {
+            Ok(Some((SCHEMA_VERSION, PROJECTION_VERSION))) => return Ok(()),
+            Ok(_) => format!("`{place}` was made by another build; start `keyledger up`, or run `keyledger replay`"),
+            Err(error) if is_absent(&error) => {
+                format!("`{place}` holds no views; `keyledger up` or `keyledger replay` makes them")
+            }
+            // A server that cannot be asked now holds what it holds.
+            Err(error) if matches!(place, Place::Postgres(..)) => return Err(error.into()),
+            Err(error) => format!("`{place}` holds no views: {error}"),
+        };
         Err(ViewsError::Unusable { reason })
     }
 
@@ -78,7 +111,7 @@ impl Views {
     ///
     /// When the database fails; try again.
     pub async fn open_obligations(&self, within: &Within) -> Result<Vec<OpenObligation>, ViewsError> {
-        let rows: Vec<OpenRow> = sqlx::query_as(OPEN_OBLIGATIONS)
+        let rows: Vec<OpenRow> = db::query(OPEN_OBLIGATIONS)
             .bind(within.mode.as_str())
             .bind(within.source.as_ref().map(|source| source.as_str().to_owned()))
             .fetch_all(&self.pool)
@@ -92,13 +125,20 @@ impl Views {
     ///
     /// When the database fails; try again.
     pub async fn has_source(&self, source: &SourceName) -> Result<bool, ViewsError> {
-        Ok(sqlx::query_scalar(SOURCE_SEEN).bind(source.as_str()).fetch_one(&self.pool).await?)
+        let (seen,): (i64,) = db::query(SOURCE_SEEN).bind(source.as_str()).fetch_one(&self.pool).await?;
+        Ok(seen != 0)
     }
 
     /// Closes all connections.
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Whether a server says that there is no such table, or no such schema.
+fn is_absent(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| matches!(&*code, "42P01" | "3F000"))
 }
 
 #[derive(sqlx::FromRow)]

@@ -3,6 +3,7 @@
 use keyledger_schemas::ids::{PurchaseId, Scope};
 
 use super::{Payment, Views};
+use crate::db;
 use crate::sql::{self, ViewsError};
 
 /// Rows of money on one page about one thing.
@@ -10,13 +11,13 @@ const PAYMENTS_MAX: i64 = 200;
 
 const PAYMENTS_OF_PURCHASE: &str = "select kind, id, purchase, customer, status, amount_minor, currency, number, happened_at from object \
      where scope = $1 and purchase = $2 and kind in ('invoice', 'session', 'charge', 'refund', 'dispute') \
-     order by happened_at desc, kind, id limit $3";
+     order by happened_at desc nulls last, kind, id limit $3";
 
 /// Refunds and disputes name no customer themselves: they come with their purchase.
 const PAYMENTS_OF_CUSTOMER: &str = "select kind, id, purchase, customer, status, amount_minor, currency, number, happened_at from object \
      where scope = $1 and kind in ('invoice', 'session', 'charge', 'refund', 'dispute') and (customer = $2 \
      or purchase in (select id from purchase where scope = $1 and customer = $2)) \
-     order by happened_at desc, kind, id limit $3";
+     order by happened_at desc nulls last, kind, id limit $3";
 
 impl Views {
     /// A purchase's money, newest first, at most 200 rows.
@@ -39,7 +40,7 @@ impl Views {
 
     async fn payments(&self, text: &'static str, scope: &Scope, of: &str) -> Result<Vec<Payment>, ViewsError> {
         let rows: Vec<PaymentRow> =
-            sqlx::query_as(text).bind(scope.key()).bind(of).bind(PAYMENTS_MAX).fetch_all(&self.pool).await?;
+            db::query(text).bind(scope.key()).bind(of).bind(PAYMENTS_MAX).fetch_all(&self.pool).await?;
         rows.into_iter().map(|row| row.read(scope)).collect()
     }
 }

@@ -3,6 +3,7 @@
 use keyledger_schemas::ids::{PurchaseId, Scope, UnitId};
 
 use super::{Obligation, Purchase, Views};
+use crate::db;
 use crate::sql::{self, ViewsError};
 
 const PURCHASES_OF_CUSTOMER: &str = "select scope, id, customer, opened_at from purchase \
@@ -15,7 +16,7 @@ impl Views {
     /// A customer's purchases, newest first, each with its units.
     pub(super) async fn purchases_of(&self, scope: &Scope, customer: &str) -> Result<Vec<Purchase>, ViewsError> {
         let rows: Vec<(String, String, Option<String>, String)> =
-            sqlx::query_as(PURCHASES_OF_CUSTOMER).bind(scope.key()).bind(customer).fetch_all(&self.pool).await?;
+            db::query(PURCHASES_OF_CUSTOMER).bind(scope.key()).bind(customer).fetch_all(&self.pool).await?;
         let mut purchases = Vec::with_capacity(rows.len());
         for (_, id, customer, opened_at) in rows {
             let id = PurchaseId::new(scope.clone(), id);
@@ -37,7 +38,7 @@ impl Views {
     /// When the database fails; try again.
     pub async fn obligations(&self, purchase: &PurchaseId) -> Result<Vec<Obligation>, ViewsError> {
         let rows: Vec<ObligationRow> =
-            sqlx::query_as(OBLIGATIONS).bind(purchase.scope.key()).bind(&purchase.object).fetch_all(&self.pool).await?;
+            db::query(OBLIGATIONS).bind(purchase.scope.key()).bind(&purchase.object).fetch_all(&self.pool).await?;
         rows.into_iter().map(|row| row.read(purchase)).collect()
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::customers::{after_prefix, fold_name};
 use super::{Hit, Term, Views, Within};
+use crate::db;
 use crate::sql::{self, ViewsError};
 
 /// Hits for one term.
@@ -73,15 +74,12 @@ impl Views {
     }
 
     async fn look_up(&self, within: &Within, text: &'static str, value: &str) -> Result<Vec<Hit>, ViewsError> {
-        let mut query = sqlx::query_as::<_, HitRow>(text)
-            .bind(value)
-            .bind(within.mode.as_str())
-            .bind(within.source())
-            .bind(HITS_MAX);
+        let mut query = db::query(text).bind(value).bind(within.mode.as_str()).bind(within.source()).bind(HITS_MAX);
         if text == CUSTOMER_BY_NAME {
             query = query.bind(after_prefix(value));
         }
-        query.fetch_all(&self.pool).await?.into_iter().map(hit).collect()
+        let rows: Vec<HitRow> = query.fetch_all(&self.pool).await?;
+        rows.into_iter().map(hit).collect()
     }
 }
 

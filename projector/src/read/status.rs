@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use keyledger_schemas::ids::SourceName;
 
 use super::{Parked, Status, Views, Within};
+use crate::db;
 use crate::sql::{self, ViewsError};
 
 const POSITION: &str = "select position from checkpoint where name = 'projector'";
@@ -24,17 +25,17 @@ impl Views {
     ///
     /// When the database fails; try again.
     pub async fn status(&self, within: &Within, at: Timestamp) -> Result<Status, ViewsError> {
-        let position: Option<i64> = sqlx::query_scalar(POSITION).fetch_optional(&self.pool).await?;
-        let open: Vec<(String, i64, String)> = sqlx::query_as(CASES_OPEN)
+        let position: Option<(i64,)> = db::query(POSITION).fetch_optional(&self.pool).await?;
+        let open: Vec<(String, i64, String)> = db::query(CASES_OPEN)
             .bind(within.mode.as_str())
             .bind(within.source())
             .bind(sql::time(at))
             .fetch_all(&self.pool)
             .await?;
-        let parked: i64 = sqlx::query_scalar(PARKED_COUNT).fetch_one(&self.pool).await?;
+        let (parked,): (i64,) = db::query(PARKED_COUNT).fetch_one(&self.pool).await?;
         let oldest = open.iter().find(|(kind, ..)| kind == "no_key").map(|(.., opened_at)| opened_at.as_str());
         Ok(Status {
-            position: sql::unsigned(position.unwrap_or(0)),
+            position: position.map_or(0, |(position,)| sql::unsigned(position)),
             oldest_no_key: sql::parse_optional_time(oldest)?,
             cases_open: open.iter().map(|(kind, count, _)| (kind.clone(), sql::unsigned(*count))).collect(),
             parked: sql::unsigned(parked),
@@ -48,7 +49,7 @@ impl Views {
     /// When the database fails; try again.
     pub async fn parked(&self, after: u64, limit: u32) -> Result<Vec<Parked>, ViewsError> {
         let rows: Vec<(i64, String, String, String)> =
-            sqlx::query_as(PARKED).bind(sql::integer(after)).bind(i64::from(limit)).fetch_all(&self.pool).await?;
+            db::query(PARKED).bind(sql::integer(after)).bind(i64::from(limit)).fetch_all(&self.pool).await?;
         let parked = rows.into_iter().map(|(position, event_id, kind, reason)| Parked {
             position: sql::unsigned(position),
             event_id,

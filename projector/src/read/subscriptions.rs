@@ -7,6 +7,7 @@ use super::{
     AsOf, CaseFilter, LicenseFilter, PAGE_MAX, Page, PageRequest, Subscription, SubscriptionDetail, SubscriptionFilter,
     SubscriptionItem, Views, Within, page,
 };
+use crate::db;
 use crate::facts::ObjectFacts;
 use crate::sql::{self, ViewsError};
 use crate::store::ObjectDocument;
@@ -47,7 +48,7 @@ impl Views {
         filter: &SubscriptionFilter,
         request: &PageRequest,
     ) -> Result<Page<Subscription>, ViewsError> {
-        let rows: Vec<SubscriptionRow> = sqlx::query_as(SUBSCRIPTIONS)
+        let rows: Vec<SubscriptionRow> = db::query(SUBSCRIPTIONS)
             .bind(within.mode.as_str())
             .bind(within.source())
             .bind(request.after.as_deref())
@@ -70,7 +71,7 @@ impl Views {
         id: &str,
         as_of: AsOf,
     ) -> Result<Option<SubscriptionDetail>, ViewsError> {
-        let row: Option<SubscriptionRow> = sqlx::query_as(SUBSCRIPTION)
+        let row: Option<SubscriptionRow> = db::query(SUBSCRIPTION)
             .bind(within.mode.as_str())
             .bind(within.source())
             .bind(id)

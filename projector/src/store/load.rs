@@ -6,9 +6,9 @@ use keyledger_eventlog::consumer::Checkpoint;
 use keyledger_schemas::ids::CaseId;
 use keyledger_schemas::settings::DecidingSettings;
 use serde::de::DeserializeOwned;
-use sqlx::SqliteConnection;
 
 use crate::casebook::{CaseRow, Status};
+use crate::db::{self, Db};
 use crate::derive::ItemNames;
 use crate::facts::{Kind, Node, Object, UnitFacts};
 use crate::sql::{self, ViewsError};
@@ -47,16 +47,16 @@ pub(crate) struct ObjectDocument {
     pub facts: crate::facts::ObjectFacts,
 }
 
-pub(crate) async fn checkpoint(db: &mut SqliteConnection) -> Result<Checkpoint, ViewsError> {
-    let (position, chain): (i64, Vec<u8>) = sqlx::query_as(CHECKPOINT).fetch_one(db).await?;
+pub(crate) async fn checkpoint(db: &mut Db) -> Result<Checkpoint, ViewsError> {
+    let (position, chain): (i64, Vec<u8>) = db::query(CHECKPOINT).fetch_one(db).await?;
     let chain =
         chain.try_into().map_err(|_| ViewsError::damaged("the checkpoint", "its chain value is not 32 bytes"))?;
     Ok(Checkpoint { position: sql::unsigned(position), chain })
 }
 
-pub(crate) async fn settings(db: &mut SqliteConnection) -> Result<DecidingSettings, ViewsError> {
-    let text: Option<String> = sqlx::query_scalar(SETTINGS).fetch_optional(db).await?;
-    text.map_or_else(|| Ok(DecidingSettings::default()), |text| sql::parse_json("the settings", &text))
+pub(crate) async fn settings(db: &mut Db) -> Result<DecidingSettings, ViewsError> {
+    let row: Option<(String,)> = db::query(SETTINGS).fetch_optional(db).await?;
+    row.map_or_else(|| Ok(DecidingSettings::default()), |(text,)| sql::parse_json("the settings", &text))
 }
 
 #[derive(sqlx::FromRow)]
@@ -84,36 +84,28 @@ impl ObjectRow {
     }
 }
 
-pub(crate) async fn object(db: &mut SqliteConnection, scope: &str, node: &Node) -> Result<Option<Object>, ViewsError> {
-    let query = sqlx::query_as::<_, ObjectRow>(OBJECT).bind(scope).bind(node.kind.as_str()).bind(&node.id);
+pub(crate) async fn object(db: &mut Db, scope: &str, node: &Node) -> Result<Option<Object>, ViewsError> {
+    let query = db::query(OBJECT).bind(scope).bind(node.kind.as_str()).bind(&node.id);
     query.fetch_optional(db).await?.map(ObjectRow::read).transpose()
 }
 
-pub(crate) async fn objects_of(
-    db: &mut SqliteConnection,
-    scope: &str,
-    purchase: &str,
-) -> Result<Vec<Object>, ViewsError> {
-    let rows: Vec<ObjectRow> = sqlx::query_as(OBJECTS_OF_PURCHASE).bind(scope).bind(purchase).fetch_all(db).await?;
+pub(crate) async fn objects_of(db: &mut Db, scope: &str, purchase: &str) -> Result<Vec<Object>, ViewsError> {
+    let rows: Vec<ObjectRow> = db::query(OBJECTS_OF_PURCHASE).bind(scope).bind(purchase).fetch_all(db).await?;
     rows.into_iter().map(ObjectRow::read).collect()
 }
 
-pub(crate) async fn children(db: &mut SqliteConnection, scope: &str, of: &Node) -> Result<BTreeSet<Node>, ViewsError> {
+pub(crate) async fn children(db: &mut Db, scope: &str, of: &Node) -> Result<BTreeSet<Node>, ViewsError> {
     let rows: Vec<(String, String)> =
-        sqlx::query_as(CHILDREN).bind(scope).bind(of.kind.as_str()).bind(&of.id).fetch_all(db).await?;
+        db::query(CHILDREN).bind(scope).bind(of.kind.as_str()).bind(&of.id).fetch_all(db).await?;
     let node = |(kind, id): (String, String)| {
         Kind::of(&kind).map(|kind| Node { kind, id }).ok_or_else(|| ViewsError::damaged("a link", kind))
     };
     rows.into_iter().map(node).collect()
 }
 
-pub(crate) async fn purchase(
-    db: &mut SqliteConnection,
-    scope: &str,
-    id: &str,
-) -> Result<Option<PurchaseHead>, ViewsError> {
+pub(crate) async fn purchase(db: &mut Db, scope: &str, id: &str) -> Result<Option<PurchaseHead>, ViewsError> {
     let row: Option<(Option<String>, String, String, i64, i64)> =
-        sqlx::query_as(PURCHASE).bind(scope).bind(id).fetch_optional(db).await?;
+        db::query(PURCHASE).bind(scope).bind(id).fetch_optional(db).await?;
     let Some((customer, names, opened_at, first_position, last_position)) = row else { return Ok(None) };
     let names: ItemNames = sql::parse_json("item names", &names)?;
     Ok(Some(PurchaseHead {
@@ -127,37 +119,35 @@ pub(crate) async fn purchase(
 
 /// The next `limit` purchases of any scope, as scope key and id.
 pub(crate) async fn purchases_after(
-    db: &mut SqliteConnection,
+    db: &mut Db,
     after: &(String, String),
     limit: u32,
 ) -> Result<Vec<(String, String)>, ViewsError> {
-    Ok(sqlx::query_as(PURCHASES_AFTER).bind(&after.0).bind(&after.1).bind(i64::from(limit)).fetch_all(db).await?)
+    Ok(db::query(PURCHASES_AFTER).bind(&after.0).bind(&after.1).bind(i64::from(limit)).fetch_all(db).await?)
 }
 
 /// The purchases that sell a price or product, as far as they are written.
 pub(crate) async fn purchases_selling(
-    db: &mut SqliteConnection,
+    db: &mut Db,
     scope: &str,
     kind: &str,
     id: &str,
 ) -> Result<Vec<String>, ViewsError> {
-    Ok(sqlx::query_scalar(PURCHASES_SELLING).bind(scope).bind(kind).bind(id).fetch_all(db).await?)
+    let rows: Vec<(String,)> = db::query(PURCHASES_SELLING).bind(scope).bind(kind).bind(id).fetch_all(db).await?;
+    Ok(rows.into_iter().map(|(purchase,)| purchase).collect())
 }
 
 /// Paid invoices that belong to no purchase, as far as they are written: scope key and id.
-pub(crate) async fn waiting_invoices(
-    db: &mut SqliteConnection,
-    scope: Option<&str>,
-) -> Result<Vec<(String, String)>, ViewsError> {
-    Ok(sqlx::query_as(WAITING_INVOICES).bind(scope).fetch_all(db).await?)
+pub(crate) async fn waiting_invoices(db: &mut Db, scope: Option<&str>) -> Result<Vec<(String, String)>, ViewsError> {
+    Ok(db::query(WAITING_INVOICES).bind(scope).fetch_all(db).await?)
 }
 
 pub(crate) async fn units(
-    db: &mut SqliteConnection,
+    db: &mut Db,
     scope: &str,
     purchase: &str,
 ) -> Result<BTreeMap<(String, u32), UnitFacts>, ViewsError> {
-    let rows: Vec<(String, i64, String)> = sqlx::query_as(UNITS).bind(scope).bind(purchase).fetch_all(db).await?;
+    let rows: Vec<(String, i64, String)> = db::query(UNITS).bind(scope).bind(purchase).fetch_all(db).await?;
     rows.into_iter()
         .map(|(item, number, facts)| Ok(((item, sql::unsigned(number)), sql::parse_json("a unit", &facts)?)))
         .collect()
@@ -216,52 +206,41 @@ impl CaseColumns {
 }
 
 pub(crate) async fn cases_of(
-    db: &mut SqliteConnection,
+    db: &mut Db,
     scope: &str,
     purchase: &str,
 ) -> Result<BTreeMap<CaseId, CaseRow>, ViewsError> {
-    let rows: Vec<CaseColumns> = sqlx::query_as(CASES_OF_PURCHASE).bind(scope).bind(purchase).fetch_all(db).await?;
+    let rows: Vec<CaseColumns> = db::query(CASES_OF_PURCHASE).bind(scope).bind(purchase).fetch_all(db).await?;
     rows.into_iter().map(CaseColumns::read).collect()
 }
 
 /// A case that belongs to no purchase.
-pub(crate) async fn loose_case(db: &mut SqliteConnection, id: CaseId) -> Result<Option<CaseRow>, ViewsError> {
-    let row: Option<CaseColumns> = sqlx::query_as(CASE).bind(id.to_string()).fetch_optional(db).await?;
+pub(crate) async fn loose_case(db: &mut Db, id: CaseId) -> Result<Option<CaseRow>, ViewsError> {
+    let row: Option<CaseColumns> = db::query(CASE).bind(id.to_string()).fetch_optional(db).await?;
     Ok(row.map(CaseColumns::read).transpose()?.map(|(_, row)| row))
 }
 
 /// The scope and purchase of a written case.
-pub(crate) async fn place_of_case(
-    db: &mut SqliteConnection,
-    id: CaseId,
-) -> Result<Option<(String, Option<String>)>, ViewsError> {
-    Ok(sqlx::query_as(PLACE_OF_CASE).bind(id.to_string()).fetch_optional(db).await?)
+pub(crate) async fn place_of_case(db: &mut Db, id: CaseId) -> Result<Option<(String, Option<String>)>, ViewsError> {
+    Ok(db::query(PLACE_OF_CASE).bind(id.to_string()).fetch_optional(db).await?)
 }
 
 /// A customer's document, and the event that first named them.
 pub(crate) async fn customer<T: DeserializeOwned>(
-    db: &mut SqliteConnection,
+    db: &mut Db,
     scope: &str,
     id: &str,
 ) -> Result<Option<(T, u64)>, ViewsError> {
-    let row: Option<(String, i64)> = sqlx::query_as(CUSTOMER).bind(scope).bind(id).fetch_optional(db).await?;
+    let row: Option<(String, i64)> = db::query(CUSTOMER).bind(scope).bind(id).fetch_optional(db).await?;
     row.map(|(text, first)| Ok((sql::parse_json("a customer", &text)?, sql::unsigned(first)))).transpose()
 }
 
-pub(crate) async fn price<T: DeserializeOwned>(
-    db: &mut SqliteConnection,
-    scope: &str,
-    id: &str,
-) -> Result<Option<T>, ViewsError> {
-    let text: Option<String> = sqlx::query_scalar(PRICE).bind(scope).bind(id).fetch_optional(db).await?;
-    text.map(|text| sql::parse_json("a price", &text)).transpose()
+pub(crate) async fn price<T: DeserializeOwned>(db: &mut Db, scope: &str, id: &str) -> Result<Option<T>, ViewsError> {
+    let row: Option<(String,)> = db::query(PRICE).bind(scope).bind(id).fetch_optional(db).await?;
+    row.map(|(text,)| sql::parse_json("a price", &text)).transpose()
 }
 
-pub(crate) async fn product<T: DeserializeOwned>(
-    db: &mut SqliteConnection,
-    scope: &str,
-    id: &str,
-) -> Result<Option<T>, ViewsError> {
-    let text: Option<String> = sqlx::query_scalar(PRODUCT).bind(scope).bind(id).fetch_optional(db).await?;
-    text.map(|text| sql::parse_json("a product", &text)).transpose()
+pub(crate) async fn product<T: DeserializeOwned>(db: &mut Db, scope: &str, id: &str) -> Result<Option<T>, ViewsError> {
+    let row: Option<(String,)> = db::query(PRODUCT).bind(scope).bind(id).fetch_optional(db).await?;
+    row.map(|(text,)| sql::parse_json("a product", &text)).transpose()
 }

@@ -4,9 +4,9 @@ use keyledger_eventlog::consumer::Checkpoint;
 use keyledger_schemas::envelope::{Position, Recorded};
 use keyledger_schemas::ids::Scope;
 use keyledger_schemas::settings::DecidingSettings;
-use sqlx::SqliteConnection;
 
 use super::load::ObjectDocument;
+use crate::db::{self, Db, Writes};
 use crate::facts::{CustomerFacts, Node, Object, PriceFacts, ProductFacts, UnitFacts};
 use crate::read::fold_name;
 use crate::sql::{self, ViewsError};
@@ -48,23 +48,19 @@ const PUT_PRODUCT: &str = "insert into product (scope, id, facts) values ($1, $2
      on conflict (scope, id) do update set facts = excluded.facts";
 
 /// Moves the checkpoint, if it is still at `from`.
-pub(crate) async fn move_checkpoint(
-    db: &mut SqliteConnection,
-    from: Checkpoint,
-    to: Checkpoint,
-) -> Result<bool, ViewsError> {
-    let moved = sqlx::query(MOVE_CHECKPOINT)
+pub(crate) async fn move_checkpoint(db: &mut Db, from: Checkpoint, to: Checkpoint) -> Result<bool, ViewsError> {
+    let moved = db::query(MOVE_CHECKPOINT)
         .bind(sql::integer(to.position))
         .bind(to.chain.as_slice())
         .bind(sql::integer(from.position))
         .bind(from.chain.as_slice())
         .execute(db)
         .await?;
-    Ok(moved.rows_affected() == 1)
+    Ok(moved == 1)
 }
 
-pub(crate) async fn park(db: &mut SqliteConnection, event: &Recorded, reason: &str) -> Result<(), ViewsError> {
-    sqlx::query(PARK)
+pub(crate) async fn park(db: &mut Db, event: &Recorded, reason: &str) -> Result<(), ViewsError> {
+    db::query(PARK)
         .bind(sql::integer(event.position))
         .bind(event.id.as_str())
         .bind(&event.kind)
@@ -76,26 +72,21 @@ pub(crate) async fn park(db: &mut SqliteConnection, event: &Recorded, reason: &s
 }
 
 pub(crate) async fn put_settings(
-    db: &mut SqliteConnection,
+    db: &mut Db,
     settings: &DecidingSettings,
     position: Position,
 ) -> Result<(), ViewsError> {
-    sqlx::query(PUT_SETTINGS).bind(sql::json(settings)).bind(sql::integer(position)).execute(db).await?;
+    db::query(PUT_SETTINGS).bind(sql::json(settings)).bind(sql::integer(position)).execute(db).await?;
     Ok(())
 }
 
 /// Writes an object with what lists and searches show of it.
-pub(crate) async fn put_object(
-    db: &mut SqliteConnection,
-    scope: &Scope,
-    key: &str,
-    object: &Object,
-) -> Result<(), ViewsError> {
+pub(crate) fn put_object(writes: &mut Writes, scope: &Scope, key: &str, object: &Object) {
     let summary = object.facts.summary();
     let kind = object.node.kind.as_str();
     let id = object.node.id.as_str();
     let document = ObjectDocument { parents: object.parents.clone(), facts: object.facts.clone() };
-    sqlx::query(PUT_OBJECT)
+    db::query(PUT_OBJECT)
         .bind(key)
         .bind(kind)
         .bind(id)
@@ -112,43 +103,28 @@ pub(crate) async fn put_object(
         .bind(sql::integer(object.first_position))
         .bind(sql::integer(object.last_position))
         .bind(sql::sort_key(object.first_position, &format!("{key}/{id}")))
-        .execute(&mut *db)
-        .await?;
+        .later(writes);
     for part in &summary.parts {
-        sqlx::query(PUT_PART).bind(key).bind(part).bind(kind).bind(id).execute(&mut *db).await?;
+        db::query(PUT_PART).bind(key).bind(part).bind(kind).bind(id).later(writes);
     }
     for email in &summary.emails {
         let email = sql::normalize_email(email);
-        sqlx::query(PUT_CONTACT).bind(email).bind(key).bind(kind).bind(id).execute(&mut *db).await?;
+        db::query(PUT_CONTACT).bind(email).bind(key).bind(kind).bind(id).later(writes);
     }
-    Ok(())
 }
 
-pub(crate) async fn put_link(
-    db: &mut SqliteConnection,
-    key: &str,
-    child: &Node,
-    parent: &Node,
-) -> Result<(), ViewsError> {
-    sqlx::query(PUT_LINK)
+pub(crate) fn put_link(writes: &mut Writes, key: &str, child: &Node, parent: &Node) {
+    db::query(PUT_LINK)
         .bind(key)
         .bind(parent.kind.as_str())
         .bind(&parent.id)
         .bind(child.kind.as_str())
         .bind(&child.id)
-        .execute(db)
-        .await?;
-    Ok(())
+        .later(writes);
 }
 
-pub(crate) async fn put_purchase(
-    db: &mut SqliteConnection,
-    scope: &Scope,
-    key: &str,
-    id: &str,
-    head: &PurchaseHead,
-) -> Result<(), ViewsError> {
-    sqlx::query(PUT_PURCHASE)
+pub(crate) fn put_purchase(writes: &mut Writes, scope: &Scope, key: &str, id: &str, head: &PurchaseHead) {
+    db::query(PUT_PURCHASE)
         .bind(key)
         .bind(id)
         .bind(scope.source.as_str())
@@ -158,38 +134,34 @@ pub(crate) async fn put_purchase(
         .bind(sql::time(head.opened_at))
         .bind(sql::integer(head.first_position))
         .bind(sql::integer(head.last_position))
-        .execute(db)
-        .await?;
-    Ok(())
+        .later(writes);
 }
 
-pub(crate) async fn put_unit(
-    db: &mut SqliteConnection,
+pub(crate) fn put_unit(
+    writes: &mut Writes,
     key: &str,
     purchase: &str,
     (item, number): &(String, u32),
     facts: &UnitFacts,
-) -> Result<(), ViewsError> {
-    sqlx::query(PUT_UNIT)
+) {
+    db::query(PUT_UNIT)
         .bind(key)
         .bind(purchase)
         .bind(item)
         .bind(i64::from(*number))
         .bind(sql::json(facts))
-        .execute(db)
-        .await?;
-    Ok(())
+        .later(writes);
 }
 
-pub(crate) async fn put_customer(
-    db: &mut SqliteConnection,
+pub(crate) fn put_customer(
+    writes: &mut Writes,
     scope: &Scope,
     key: &str,
     id: &str,
     facts: &CustomerFacts,
     (first, last): (Position, Position),
-) -> Result<(), ViewsError> {
-    sqlx::query(PUT_CUSTOMER)
+) {
+    db::query(PUT_CUSTOMER)
         .bind(key)
         .bind(id)
         .bind(scope.source.as_str())
@@ -202,31 +174,17 @@ pub(crate) async fn put_customer(
         .bind(sql::integer(first))
         .bind(sql::integer(last))
         .bind(sql::sort_key(first, &format!("{key}/{id}")))
-        .execute(&mut *db)
-        .await?;
+        .later(writes);
     for email in &facts.emails {
         let email = sql::normalize_email(email);
-        sqlx::query(PUT_CONTACT).bind(email).bind(key).bind("customer").bind(id).execute(&mut *db).await?;
+        db::query(PUT_CONTACT).bind(email).bind(key).bind("customer").bind(id).later(writes);
     }
-    Ok(())
 }
 
-pub(crate) async fn put_price(
-    db: &mut SqliteConnection,
-    key: &str,
-    id: &str,
-    facts: &PriceFacts,
-) -> Result<(), ViewsError> {
-    sqlx::query(PUT_PRICE).bind(key).bind(id).bind(sql::json(facts)).execute(db).await?;
-    Ok(())
+pub(crate) fn put_price(writes: &mut Writes, key: &str, id: &str, facts: &PriceFacts) {
+    db::query(PUT_PRICE).bind(key).bind(id).bind(sql::json(facts)).later(writes);
 }
 
-pub(crate) async fn put_product(
-    db: &mut SqliteConnection,
-    key: &str,
-    id: &str,
-    facts: &ProductFacts,
-) -> Result<(), ViewsError> {
-    sqlx::query(PUT_PRODUCT).bind(key).bind(id).bind(sql::json(facts)).execute(db).await?;
-    Ok(())
+pub(crate) fn put_product(writes: &mut Writes, key: &str, id: &str, facts: &ProductFacts) {
+    db::query(PUT_PRODUCT).bind(key).bind(id).bind(sql::json(facts)).later(writes);
 }

@@ -1,23 +1,23 @@
 //! Writing what was derived: obligations, licenses, cases. A purchase's rows are replaced as a whole.
 
 use keyledger_schemas::ids::{CaseId, Scope};
-use sqlx::SqliteConnection;
 
 use crate::casebook::CaseRow;
+use crate::db::{self, Writes};
 use crate::derive::units::PaidUntil;
 use crate::derive::{Derived, LicenseRow, Unit};
-use crate::sql::{self, ViewsError};
+use crate::sql;
 
-const DELETE_OBLIGATIONS: &str = "delete from obligation where scope = $1 and purchase = $2";
+const DELETE_OBLIGATIONS: &str = "delete from obligation where (scope, purchase) in (values ($1, $2))";
 const PUT_OBLIGATION: &str = "insert into obligation (scope, purchase, item, number, source, mode, paid_until, \
      has_counting, charged, standing, open, cause, amount_minor, currency, price, provider, product) \
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
-const DELETE_LICENSES: &str = "delete from license where scope = $1 and purchase = $2";
+const DELETE_LICENSES: &str = "delete from license where (scope, purchase) in (values ($1, $2))";
 const PUT_LICENSE: &str = "insert into license (id, scope, source, mode, purchase, item, number, generation, customer, \
      state, reason, origin, provider, provider_id, product, key_sealed, key_id, key_hash, key_last4, seats, features, \
      paid_until, expires_at, perpetual, issued_at, sort_key) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
      $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)";
-const DELETE_SOLD: &str = "delete from sold where scope = $1 and purchase = $2";
+const DELETE_SOLD: &str = "delete from sold where (scope, purchase) in (values ($1, $2))";
 const PUT_SOLD: &str = "insert into sold (scope, kind, id, purchase) values ($1, $2, $3, $4)";
 const PUT_CASE: &str = "insert into casefile (id, kind, status, scope, source, mode, subject, purchase, item, number, \
      customer, amount_minor, currency, opened_at, opened_position, visible_from, last_position, closed_at, cause, \
@@ -30,7 +30,7 @@ const PUT_CASE: &str = "insert into casefile (id, kind, status, scope, source, m
      awaits_issuer = excluded.awaits_issuer, detail = excluded.detail, attempts = excluded.attempts, \
      next_attempt_at = excluded.next_attempt_at, waived_by = excluded.waived_by, \
      waived_reason = excluded.waived_reason, sort_key = excluded.sort_key";
-const DELETE_CASE: &str = "delete from casefile where id = $1";
+const DELETE_CASE: &str = "delete from casefile where id in (values ($1))";
 
 /// Where derived rows belong.
 #[derive(Clone, Copy)]
@@ -44,41 +44,31 @@ pub(crate) struct Of<'a> {
 }
 
 /// Replaces the derived rows of a purchase.
-pub(crate) async fn replace_derived(
-    db: &mut SqliteConnection,
-    of: Of<'_>,
-    derived: &Derived,
-) -> Result<(), ViewsError> {
+pub(crate) fn replace_derived(writes: &mut Writes, of: Of<'_>, derived: &Derived) {
     for text in [DELETE_OBLIGATIONS, DELETE_LICENSES, DELETE_SOLD] {
-        sqlx::query(text).bind(of.key).bind(of.purchase).execute(&mut *db).await?;
+        db::query(text).bind(of.key).bind(of.purchase).later(writes);
     }
     for unit in derived.units.iter().filter(|unit| unit.has_periods) {
-        put_obligation(db, of, derived, unit).await?;
+        put_obligation(writes, of, derived, unit);
     }
     for license in &derived.licenses {
-        put_license(db, of, derived.customer.as_deref(), license).await?;
+        put_license(writes, of, derived.customer.as_deref(), license);
     }
     let prices = derived.prices.iter().map(|id| ("price", id));
     let products = derived.products.iter().map(|id| ("product", id));
     for (kind, id) in prices.chain(products) {
-        sqlx::query(PUT_SOLD).bind(of.key).bind(kind).bind(id).bind(of.purchase).execute(&mut *db).await?;
+        db::query(PUT_SOLD).bind(of.key).bind(kind).bind(id).bind(of.purchase).later(writes);
     }
-    Ok(())
 }
 
-async fn put_obligation(
-    db: &mut SqliteConnection,
-    of: Of<'_>,
-    derived: &Derived,
-    unit: &Unit,
-) -> Result<(), ViewsError> {
+fn put_obligation(writes: &mut Writes, of: Of<'_>, derived: &Derived, unit: &Unit) {
     let here = Some((unit.item.clone(), unit.number));
     let open = derived.cases.iter().find(|case| {
         case.unit == here
             && case.waived.is_none()
             && ["no_key", "free_without_key", "not_extended"].contains(&case.kind)
     });
-    sqlx::query(PUT_OBLIGATION)
+    db::query(PUT_OBLIGATION)
         .bind(of.key)
         .bind(of.purchase)
         .bind(&unit.item)
@@ -96,17 +86,10 @@ async fn put_obligation(
         .bind(unit.price.as_ref().map(|price| price.as_str().to_owned()))
         .bind(unit.mapping.as_ref().map(|mapping| mapping.provider.as_str().to_owned()))
         .bind(unit.mapping.as_ref().map(|mapping| mapping.product.clone()))
-        .execute(db)
-        .await?;
-    Ok(())
+        .later(writes);
 }
 
-async fn put_license(
-    db: &mut SqliteConnection,
-    of: Of<'_>,
-    customer: Option<&str>,
-    license: &LicenseRow,
-) -> Result<(), ViewsError> {
+fn put_license(writes: &mut Writes, of: Of<'_>, customer: Option<&str>, license: &LicenseRow) {
     let (provider, provider_id, product) = match &license.provider {
         Some((provider, id, product)) => (Some(provider.as_str()), Some(id.as_str()), product.as_deref()),
         None => (None, None, None),
@@ -114,7 +97,7 @@ async fn put_license(
     let key = license.key.as_ref();
     let name = format!("{}/{}/{}/{:010}/{:010}", of.key, of.purchase, license.item, license.number, license.generation);
     let terms = &license.terms;
-    sqlx::query(PUT_LICENSE)
+    db::query(PUT_LICENSE)
         .bind(license.id.to_string())
         .bind(of.key)
         .bind(of.scope.source.as_str())
@@ -141,19 +124,11 @@ async fn put_license(
         .bind(i64::from(terms.perpetual))
         .bind(license.issued_at.map(sql::time))
         .bind(sql::sort_key(of.first_position, &name))
-        .execute(db)
-        .await?;
-    Ok(())
+        .later(writes);
 }
 
-pub(crate) async fn put_case(
-    db: &mut SqliteConnection,
-    scope: &Scope,
-    purchase: Option<&str>,
-    id: CaseId,
-    case: &CaseRow,
-) -> Result<(), ViewsError> {
-    sqlx::query(PUT_CASE)
+pub(crate) fn put_case(writes: &mut Writes, scope: &Scope, purchase: Option<&str>, id: CaseId, case: &CaseRow) {
+    db::query(PUT_CASE)
         .bind(id.to_string())
         .bind(&case.kind)
         .bind(case.status.as_str())
@@ -180,12 +155,9 @@ pub(crate) async fn put_case(
         .bind(case.waived_by.as_deref())
         .bind(case.waived_reason.as_deref())
         .bind(format!("{}/{id}", sql::time(case.opened_at)))
-        .execute(db)
-        .await?;
-    Ok(())
+        .later(writes);
 }
 
-pub(crate) async fn delete_case(db: &mut SqliteConnection, id: CaseId) -> Result<(), ViewsError> {
-    sqlx::query(DELETE_CASE).bind(id.to_string()).execute(db).await?;
-    Ok(())
+pub(crate) fn delete_case(writes: &mut Writes, id: CaseId) {
+    db::query(DELETE_CASE).bind(id.to_string()).later(writes);
 }
