@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::join_all;
 use reqwest::StatusCode;
@@ -11,17 +12,19 @@ use super::histories::History;
 use super::random::Random;
 
 /// One event to deliver.
+#[derive(Debug)]
 struct Parcel {
     id: String,
     body: Vec<u8>,
 }
 
 /// What is still to be delivered, and what was.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Load {
     waiting: Mutex<VecDeque<Parcel>>,
     released: Mutex<VecDeque<Parcel>>,
     taken: Mutex<BTreeSet<String>>,
+    refused: AtomicUsize,
 }
 
 impl Load {
@@ -63,6 +66,7 @@ impl Load {
                 }
                 // Stopping, or gone. Stripe would come again.
                 Ok(StatusCode::SERVICE_UNAVAILABLE) | Err(_) => {
+                    self.refused.fetch_add(1, Ordering::Relaxed);
                     self.released.lock().unwrap().push_back(parcel);
                     return;
                 }
@@ -79,6 +83,11 @@ impl Load {
     /// How many were answered with 2xx so far.
     pub fn taken(&self) -> usize {
         self.taken.lock().unwrap().len()
+    }
+
+    /// How often one was refused, or nobody answered.
+    pub fn refused(&self) -> usize {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Everything that was answered with 2xx is in the log.
