@@ -16,6 +16,7 @@ pub mod conformance;
 pub mod consumer;
 pub mod exchange;
 mod group;
+pub mod jetstream;
 pub mod lease;
 pub mod log;
 pub mod memory;

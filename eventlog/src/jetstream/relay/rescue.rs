@@ -1,0 +1,125 @@
+//! A mirror that is not what the log holds: whatever it alone has is appended to the log before the mirror is made anew.
+
+use futures::StreamExt;
+use keyledger_schemas::envelope::{IdReuse, NewEvent, Position, Recorded};
+use keyledger_schemas::event::MirrorFault;
+
+use super::{Relay, Trouble};
+use crate::jetstream::message::{DecodeError, Decoded, Stub};
+use crate::jetstream::mirror::Slot;
+use crate::lease::Lease;
+use crate::log::{Append, Placed};
+
+/// Ids named to a person at most.
+const NAMED_MAX: usize = 10;
+
+/// What became of the mirror's events from one position on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rescued {
+    first: Position,
+    last: Position,
+    /// Events that the log lacked and has now.
+    appended: usize,
+    /// Events that the log lacks, and of which the mirror has only the id: what they are called.
+    lost: Vec<String>,
+}
+
+impl Rescued {
+    /// Whether nothing would be lost with the mirror.
+    pub(super) fn is_complete(&self) -> bool {
+        self.lost.is_empty()
+    }
+
+    /// What a person should know.
+    pub(super) fn describe(&self, fault: MirrorFault, stream: &str) -> String {
+        let Self { first, appended, lost, .. } = self;
+        let what = match fault {
+            MirrorFault::Holes => format!("messages are missing in the mirror from position {first} on"),
+            MirrorFault::CannotImport => format!("the mirror has more than the log from position {first} on"),
+            MirrorFault::OtherBytes | MirrorFault::Foreign | MirrorFault::UnsafeSettings => {
+                format!("the mirror holds another history than the log from position {first} on")
+            }
+        };
+        let rescued = match appended {
+            0 => String::new(),
+            appended => format!("; {appended} events that only it had were appended to the log"),
+        };
+        if lost.is_empty() {
+            return format!(
+                "{what}{rescued}; it is made anew as soon as the stream is gone, by itself where keyledger may remove \
+                 it, else after `nats stream rm {stream}`"
+            );
+        }
+        let (count, named) = (lost.len(), lost[..lost.len().min(NAMED_MAX)].join(", "));
+        format!(
+            "{what}{rescued}; {count} events that the log lacks cannot be taken from it ({named}): have Stripe send them \
+             again or restore a newer backup, then `nats stream rm {stream}`"
+        )
+    }
+}
+
+impl Relay {
+    /// Appends to the log what it lacks of the mirror's events from `first` to `last`.
+    pub(super) async fn rescue(&mut self, first: Position, last: Position, lease: &Lease) -> Result<Rescued, Trouble> {
+        if let Some(rescued) = self.rescued.as_ref().filter(|it| (it.first, it.last) == (first, last)) {
+            return Ok(rescued.clone());
+        }
+        let mut rescued = Rescued { first, last, ..Rescued::default() };
+        let mirror = self.mirror.clone();
+        let mut slots = std::pin::pin!(mirror.read(first..=last));
+        while let Some(slot) = slots.next().await {
+            match slot? {
+                (_, Slot::Event(Decoded::Whole(event))) => {
+                    rescued.appended += usize::from(self.rescue_one(*event, lease).await?);
+                }
+                (_, Slot::Event(Decoded::Elsewhere(stub))) => {
+                    if !self.holds(&stub).await? {
+                        let id = stub.id.map_or_else(|| "without an id".to_owned(), |id| id.to_string());
+                        rescued.lost.push(format!("{id} at {}", stub.position));
+                    }
+                }
+                (position, Slot::Broken(DecodeError::Damaged { .. })) => {
+                    rescued.lost.push(format!("an unreadable one at {position}"));
+                }
+                // Nothing is there, or what no relay wrote.
+                (_, Slot::Missing | Slot::Broken(DecodeError::NotOurs)) => {}
+            }
+        }
+        tracing::warn!("{} events that only the mirror had were appended to the log", rescued.appended);
+        self.rescued = Some(rescued.clone());
+        Ok(rescued)
+    }
+
+    /// Appends `event` unless the log has its id; whether it did.
+    async fn rescue_one(&self, event: Recorded, lease: &Lease) -> Result<bool, Trouble> {
+        if self.log.find(&event.id).await?.is_some() {
+            return Ok(false);
+        }
+        let event = NewEvent {
+            id: event.id,
+            kind: event.kind,
+            scope: event.scope,
+            stream: event.stream,
+            occurred_at: event.occurred_at,
+            causation_id: event.causation_id,
+            correlation_id: event.correlation_id,
+            schema_version: event.schema_version,
+            actor: event.actor,
+            partition: event.partition,
+            delivery: event.delivery,
+            data: event.data,
+            on_reuse: IdReuse::FirstWins,
+        };
+        let state = vec![lease.fence()];
+        let placed = self.log.append(Append { events: vec![event], expected: None, state }).await?;
+        Ok(matches!(placed[..], [Placed::Appended(_)]))
+    }
+
+    /// Whether the log has the event of a message that carries no data.
+    async fn holds(&self, stub: &Stub) -> Result<bool, Trouble> {
+        match &stub.id {
+            Some(id) => Ok(self.log.find(id).await?.is_some()),
+            None => Ok(self.log.chain_at(stub.position).await? == Some(stub.chain)),
+        }
+    }
+}
