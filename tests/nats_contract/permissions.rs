@@ -63,12 +63,15 @@ const REQUESTS: &[(&str, &str, &str)] = &[
     ("take as issuer", "$JS.API.CONSUMER.MSG.NEXT.KL_LOG.keyledger-issuer", "1"),
     ("look as issuer", "$JS.API.CONSUMER.INFO.KL_LOG.keyledger-issuer", ""),
     ("acknowledge as issuer", "$JS.ACK.KL_LOG.keyledger-issuer.1.1.1.1.0", "+ACK"),
+    ("acknowledge as issuer the newer way", "$JS.ACK._.AAAA.KL_LOG.keyledger-issuer.1.1.1.1.0", "+ACK"),
     ("take as projector", "$JS.API.CONSUMER.MSG.NEXT.KL_LOG.keyledger-projector", "1"),
     ("look as projector", "$JS.API.CONSUMER.INFO.KL_LOG.keyledger-projector", ""),
     ("acknowledge as projector", "$JS.ACK.KL_LOG.keyledger-projector.1.1.1.1.0", "+ACK"),
+    ("acknowledge as projector the newer way", "$JS.ACK._.AAAA.KL_LOG.keyledger-projector.1.1.1.1.0", "+ACK"),
     ("take as licenses", "$JS.API.CONSUMER.MSG.NEXT.KL_LOG.licenses", "1"),
     ("look as licenses", "$JS.API.CONSUMER.INFO.KL_LOG.licenses", ""),
     ("acknowledge as licenses", "$JS.ACK.KL_LOG.licenses.1.1.1.1.0", "+ACK"),
+    ("acknowledge as licenses the newer way", "$JS.ACK._.AAAA.KL_LOG.licenses.1.1.1.1.0", "+ACK"),
     ("list consumers", "$JS.API.CONSUMER.LIST.KL_LOG", ""),
     ("name consumers", "$JS.API.CONSUMER.NAMES.KL_LOG", ""),
     ("pause the issuer", "$JS.API.CONSUMER.PAUSE.KL_LOG.keyledger-issuer", r#"{"pause_until":"2099-01-01T00:00:00Z"}"#),
@@ -103,6 +106,7 @@ const ISSUER: &[&str] = &[
     "take as issuer",
     "look as issuer",
     "acknowledge as issuer",
+    "acknowledge as issuer the newer way",
     "delete the issuer's consumer",
     "hear our answers",
 ];
@@ -114,6 +118,7 @@ const PROJECTOR: &[&str] = &[
     "take as projector",
     "look as projector",
     "acknowledge as projector",
+    "acknowledge as projector the newer way",
     "delete the projector's consumer",
     "hear our answers",
 ];
@@ -126,6 +131,7 @@ const LICENSES: &[&str] = &[
     "take as licenses",
     "look as licenses",
     "acknowledge as licenses",
+    "acknowledge as licenses the newer way",
     "hear answers to licenses",
 ];
 
