@@ -57,12 +57,12 @@ impl Request {
         }
     }
 
-    fn refuse(self, error: LogError) {
-        let answer = match &self {
+    /// The answer that it is not possible now.
+    pub(crate) fn refused(&self, error: LogError) -> Answer {
+        match self {
             Self::Append { .. } => Answer::Append(Err(AppendError::Unavailable(error))),
             Self::Restore { .. } => Answer::Restore(Err(RestoreError::Unavailable(error))),
-        };
-        self.answer(answer);
+        }
     }
 }
 
@@ -82,7 +82,8 @@ pub(crate) fn needs(group: &[Request]) -> Needs {
 pub(crate) fn refuse(group: Vec<Request>, error: LogError) {
     let error = Arc::new(error);
     for request in group {
-        request.refuse(shared(&error));
+        let answer = request.refused(shared(&error));
+        request.answer(answer);
     }
 }
 

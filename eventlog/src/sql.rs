@@ -143,6 +143,11 @@ impl EventRow {
 pub(crate) struct PlaceRow(i64, Vec<u8>);
 
 impl PlaceRow {
+    /// A row whose columns were read one by one.
+    pub(crate) fn new(position: i64, hash: Vec<u8>) -> Self {
+        Self(position, hash)
+    }
+
     /// The position, and the hash beside it.
     pub(crate) fn place(self) -> Result<(Position, Hash), LogError> {
         let position = Position::try_from(self.0).unwrap_or(0);
@@ -180,6 +185,19 @@ impl StoredState {
         let revision = u64::try_from(self.revision).map_err(|error| sqlx::Error::Decode(error.into()))?;
         Ok(StateRow { namespace: self.namespace, key: self.key, value: self.value, due_at, revision })
     }
+}
+
+/// The rows of a scan whose keys start with `prefix`: they stand together, and the first without it ends them.
+pub(crate) fn with_prefix(rows: Vec<StoredState>, prefix: &str) -> Result<Vec<StateRow>, LogError> {
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        let row = row.row()?;
+        if !row.key.starts_with(prefix) {
+            break;
+        }
+        found.push(row);
+    }
+    Ok(found)
 }
 
 /// The time that [`time`] wrote.

@@ -107,6 +107,16 @@ impl SqliteLog {
         })))
     }
 
+    /// Whether there is a file at a path or `sqlite:` URL. Makes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Unsafe`] when it cannot name a log; [`LogError::Database`] when the folder cannot be looked into.
+    pub async fn exists(path_or_url: &str) -> Result<bool, LogError> {
+        let path = schema::path_of(path_or_url)?;
+        Ok(tokio::fs::try_exists(path).await.map_err(sqlx::Error::Io)?)
+    }
+
     /// Writes a consistent copy of the whole log to `path`, which must not be there, while others go on reading and
     /// appending. What is appended meanwhile is not in it.
     ///

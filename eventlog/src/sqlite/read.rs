@@ -1,7 +1,6 @@
 //! Reading events and state rows, over the pool that cannot write.
 
 use async_trait::async_trait;
-use futures::TryStreamExt;
 use jiff::Timestamp;
 use keyledger_schemas::envelope::{Hash, Position, Recorded, Version};
 use keyledger_schemas::ids::{EventId, StreamId};
@@ -9,11 +8,9 @@ use sqlx::SqlitePool;
 
 use super::SqliteLog;
 use crate::log::{Head, LogError};
+use crate::page::Page;
 use crate::sql::{self, EventRow, PlaceRow, StoredState, integer};
 use crate::state::{StateRow, StateStore};
-
-/// A page ends early once its events' data is this large, so that a page of large bodies cannot fill the memory.
-const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 pub(super) async fn head(pool: &SqlitePool) -> Result<Head, LogError> {
     PlaceRow::head(sqlx::query_as(sql::HEAD).fetch_optional(pool).await.map_err(closed)?)
@@ -35,24 +32,8 @@ pub(super) async fn find(pool: &SqlitePool, id: &EventId) -> Result<Option<Recor
 }
 
 pub(super) async fn after(pool: &SqlitePool, after: Position, limit: usize) -> Result<Vec<Recorded>, LogError> {
-    let mut rows = sqlx::query_as(sql::READ_AFTER).bind(integer(after)).bind(integer(limit)).fetch(pool);
-    let mut page = Page::default();
-    while !page.is_full() {
-        let position = after.saturating_add(1 + page.len());
-        let row: EventRow = match rows.try_next().await {
-            Ok(Some(row)) => row,
-            Err(error) if page.events.is_empty() => return Err(unreadable(error, position)),
-            // The end; or trouble, and then the next page begins there and says so.
-            Ok(None) | Err(_) => break,
-        };
-        match row.recorded() {
-            Ok(event) if event.position == position => page.push(event),
-            _ if !page.events.is_empty() => break,
-            Ok(_) => return Err(LogError::Damaged { position, reason: "the row is missing".to_owned() }),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(page.events)
+    let rows = sqlx::query_as(sql::READ_AFTER).bind(integer(after)).bind(integer(limit)).fetch(pool);
+    Ok(Page::after(rows, after, unreadable).await?.events)
 }
 
 pub(super) async fn stream(
@@ -61,42 +42,8 @@ pub(super) async fn stream(
     after: Version,
     limit: usize,
 ) -> Result<Vec<Recorded>, LogError> {
-    let mut rows =
-        sqlx::query_as(sql::READ_STREAM).bind(stream.as_str()).bind(integer(after)).bind(integer(limit)).fetch(pool);
-    let mut page = Page::default();
-    while !page.is_full() {
-        let Some(row): Option<EventRow> = rows.try_next().await.map_err(closed)? else { break };
-        let event = row.recorded()?;
-        let version = after.saturating_add(1 + page.len());
-        if event.version != version {
-            let reason = format!("version {version} of stream `{stream}` is missing before it");
-            return Err(LogError::Damaged { position: event.position, reason });
-        }
-        page.push(event);
-    }
-    Ok(page.events)
-}
-
-/// Events read so far, and the size of their data.
-#[derive(Default)]
-struct Page {
-    events: Vec<Recorded>,
-    bytes: usize,
-}
-
-impl Page {
-    fn push(&mut self, event: Recorded) {
-        self.bytes += event.data.len();
-        self.events.push(event);
-    }
-
-    fn len(&self) -> u64 {
-        self.events.len() as u64
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes >= PAGE_BYTES_MAX
-    }
+    let query = sqlx::query_as(sql::READ_STREAM).bind(stream.as_str()).bind(integer(after)).bind(integer(limit));
+    Ok(Page::of_stream(query.fetch(pool), stream, after, closed).await?.events)
 }
 
 /// A row that does not decode, or a page of the file that SQLite finds corrupt, is damage at that position.
@@ -135,16 +82,7 @@ impl StateStore for SqliteLog {
     ) -> Result<Vec<StateRow>, LogError> {
         let query = sqlx::query_as(sql::STATE_SCAN).bind(namespace).bind(after).bind(prefix).bind(integer(limit));
         let rows: Vec<StoredState> = query.fetch_all(&self.0.readers).await.map_err(closed)?;
-        let mut found = Vec::with_capacity(rows.len());
-        for row in rows {
-            let row = row.row()?;
-            // Keys with one prefix stand together: the first without it ends them.
-            if !row.key.starts_with(prefix) {
-                break;
-            }
-            found.push(row);
-        }
-        Ok(found)
+        sql::with_prefix(rows, prefix)
     }
 
     async fn state_due(&self, namespace: &str, now: Timestamp, limit: usize) -> Result<Vec<StateRow>, LogError> {

@@ -49,6 +49,7 @@ pub(super) struct Opened {
 /// Opens the file for writing, making it when it is not there.
 pub(super) async fn open(path_or_url: &str, now: Timestamp, options: &Options) -> Result<Opened, LogError> {
     let path = path_of(path_or_url)?;
+    check_folder(&path)?;
     let plain = SqliteConnectOptions::new()
         .filename(&path)
         .create_if_missing(false)
@@ -115,7 +116,7 @@ async fn try_open(
     Ok(Opened { connect, connection, log_id })
 }
 
-fn path_of(path_or_url: &str) -> Result<PathBuf, LogError> {
+pub(super) fn path_of(path_or_url: &str) -> Result<PathBuf, LogError> {
     let url_path = path_or_url.strip_prefix("sqlite://").or_else(|| path_or_url.strip_prefix("sqlite:"));
     let path = url_path.unwrap_or(path_or_url);
     if path.is_empty() || path.starts_with(":memory:") {
@@ -124,12 +125,15 @@ fn path_of(path_or_url: &str) -> Result<PathBuf, LogError> {
     if url_path.is_some() && path.contains('?') {
         return refuse(format!("`{path_or_url}` has parameters after `?`; the log sets what it needs: leave them out"));
     }
-    let path = PathBuf::from(path);
+    Ok(PathBuf::from(path))
+}
+
+fn check_folder(path: &Path) -> Result<(), LogError> {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
             refuse(format!("the folder `{}` does not exist; make it first", folder.display()))
         }
-        _ => Ok(path),
+        _ => Ok(()),
     }
 }
 
