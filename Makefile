@@ -5,9 +5,17 @@ CARGO ?= cargo
 # With nextest there is a process for each test; without it cargo's own runner does the same tests.
 RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: test needs fmt lint doc unit doctest demo
+.PHONY: test test-power needs fmt lint doc unit doctest demo
 
 test: needs fmt lint doc doctest unit
+
+# What was acknowledged survives a power cut, with a release build. Not part of `test`: it mounts disks of its own, which
+# takes root; they are seen by nobody else, and gone with it.
+test-power:
+	@[ "$$(id -u)" = 0 ] || { echo "make test-power mounts disks of its own: run it as root" >&2; exit 1; }
+	@./scripts/needs.sh
+	unshare --mount --propagation private \
+		$(CARGO) test --release --test power -- --include-ignored --test-threads=1 --nocapture
 
 # A C compiler for SQLite and ring. Everything else cargo brings.
 needs:
