@@ -23,6 +23,9 @@ pub const WAIT: Duration = Duration::from_millis(500);
 pub const DELAYS: &[Duration] =
     &[Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
+/// How long to stand by after another process moved the checkpoint, before the next batch is tried for.
+pub const STAND_BY: Duration = Duration::from_millis(500);
+
 /// How far a consumer has come: the last position it fully handled, and the chain value there.
 ///
 /// The pair must be in the log; a consumer whose pair is not was fed from another log, or the log was restored from
@@ -224,9 +227,16 @@ impl<H: Handler> Consumer<H> {
             Err(HandleError::Park { position, reason }) => {
                 return Err(HandleError::Fatal(format!("cannot park position {position} here: {reason}").into()));
             }
+            Err(HandleError::Moved) => {
+                // Another process does the same work. It goes on without us, and we are here when it is not.
+                self.checkpoint = None;
+                self.failures = 0;
+                tracing::debug!(consumer.name = name, "consumer {name} stands by");
+                return Ok(Step::Delayed(STAND_BY));
+            }
             Err(error) => error,
         };
-        // Someone else moved it, or it is not known whether our own move was kept: ask the handler's database.
+        // It is not known whether our own move was kept: ask the handler's database.
         self.checkpoint = None;
         self.failures += 1;
         let delay = delay(self.options.delays, self.failures);
