@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use keyledger_schemas::envelope::{Position, Recorded};
+use keyledger_schemas::event::{MirrorDiverged, MirrorFault};
 use keyledger_schemas::ids::CaseId;
 use keyledger_schemas::money::Money;
 
@@ -212,4 +213,41 @@ pub fn body_refused(kept: Option<CaseRow>, subject: &str, detail: String, event:
     let mut row = kept.unwrap_or_else(|| CaseRow::opened(&case, event));
     row.update(&case, None, event);
     row
+}
+
+/// The case of a mirror that is not what the log holds. What a person waived stays so until something else is wrong.
+pub fn mirror_diverged(kept: Option<CaseRow>, diverged: &MirrorDiverged, event: &Recorded) -> CaseRow {
+    let place = diverged.position.map(|position| format!(" (position {position})")).unwrap_or_default();
+    let case = DerivedCase {
+        cause: Some(fault(diverged.fault)),
+        detail: Some(format!("{}{place}", diverged.detail)),
+        ..DerivedCase::about("mirror_diverged", &diverged.stream)
+    };
+    let goes_on = |row: &CaseRow| match row.status {
+        Status::Open => true,
+        Status::Closed => false,
+        Status::Waived => row.cause.as_deref() == case.cause,
+    };
+    let mut row = kept.filter(goes_on).unwrap_or_else(|| CaseRow::opened(&case, event));
+    row.update(&case, None, event);
+    row
+}
+
+/// What becomes of that case when the mirror is the log's again.
+pub fn mirror_mended(mut kept: CaseRow, event: &Recorded) -> CaseRow {
+    if kept.status != Status::Closed {
+        kept.close(event);
+    }
+    kept
+}
+
+/// The word for what is wrong with a mirror.
+fn fault(fault: MirrorFault) -> &'static str {
+    match fault {
+        MirrorFault::OtherBytes => "other_bytes",
+        MirrorFault::CannotImport => "cannot_import",
+        MirrorFault::Holes => "holes",
+        MirrorFault::Foreign => "foreign",
+        MirrorFault::UnsafeSettings => "unsafe_settings",
+    }
 }

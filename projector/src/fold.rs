@@ -1,9 +1,11 @@
 //! One event at a time: takes its facts into the working set, routes, derives what it touched.
 
+mod loose;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use keyledger_schemas::envelope::Recorded;
-use keyledger_schemas::event::{BodyRefused, CaseWaived, Event};
+use keyledger_schemas::event::Event;
 use keyledger_schemas::ids::{CaseId, Scope};
 use keyledger_schemas::settings::DecidingSettings;
 use keyledger_schemas::stripe::fact::Fact;
@@ -12,7 +14,7 @@ use keyledger_schemas::stripe::facts;
 use crate::casebook::{self, CaseRow};
 use crate::db::{Db, Writes};
 use crate::facts::unit::unit_of;
-use crate::facts::{Kind, Node, ObjectFacts, Waiver};
+use crate::facts::{Kind, Node, ObjectFacts};
 use crate::sql::ViewsError;
 use crate::store;
 use crate::waiting;
@@ -164,6 +166,8 @@ impl<'c> Fold<'c> {
             }
             Event::CaseWaived(waived) => self.case_waived(waived, event).await,
             Event::BodyRefused(refused) => self.body_refused(refused, event).await,
+            Event::MirrorDiverged(diverged) => self.mirror_diverged(diverged, event).await,
+            Event::MirrorMended(mended) => self.mirror_mended(mended, event).await,
             // A key that was shown changes no view; everything else is about a unit.
             _ => Ok(()),
         }
@@ -270,66 +274,6 @@ impl<'c> Fold<'c> {
         Ok(())
     }
 
-    async fn body_refused(&mut self, refused: &BodyRefused, event: &Recorded) -> Result<(), ViewsError> {
-        let subject = format!("{}/{}", refused.source, refused.hour);
-        let id = CaseId::derive("body_refused", &subject);
-        let largest = refused.largest_bytes.map(|bytes| format!(", the largest of {bytes} bytes")).unwrap_or_default();
-        let detail = format!("{} bodies over {} bytes{largest}", refused.count, refused.limit_bytes);
-        let kept = self.loose_case(id, &event.scope).await?;
-        let row = casebook::body_refused(kept, &subject, detail, event);
-        self.keep_loose(id, event.scope.clone(), Some(row));
-        Ok(())
-    }
-
-    async fn case_waived(&mut self, waived: &CaseWaived, event: &Recorded) -> Result<(), ViewsError> {
-        let decision = Waiver { through: None, by: event.actor.clone(), reason: waived.reason.clone() };
-        if let Some((scope, purchase)) = self.place_of_case(waived.case).await? {
-            let set = scope_set(&mut self.scopes, &scope);
-            let held = set.open(self.db, &purchase, event).await?;
-            if let Some(case) = held.cases.get_mut(&waived.case) {
-                waive(case, &decision, event);
-                set.case_changed(&purchase, waived.case);
-            }
-            return Ok(());
-        }
-        if let Some(mut case) = self.loose_case(waived.case, &event.scope).await? {
-            waive(&mut case, &decision, event);
-            let scope = self.loose.get(&waived.case).map_or_else(|| event.scope.clone(), |(scope, _)| scope.clone());
-            self.keep_loose(waived.case, scope, Some(case));
-        }
-        Ok(())
-    }
-
-    /// The scope and purchase of a case that has one: in memory, else in the rows.
-    async fn place_of_case(&mut self, id: CaseId) -> Result<Option<(Scope, String)>, ViewsError> {
-        for set in self.scopes.values() {
-            if let Some((purchase, _)) = set.purchases.iter().find(|(_, held)| held.cases.contains_key(&id)) {
-                return Ok(Some((set.scope.clone(), purchase.clone())));
-            }
-        }
-        match store::place_of_case(self.db, id).await? {
-            Some((scope, Some(purchase))) => Ok(Some((crate::sql::parse_scope(&scope)?, purchase))),
-            _ => Ok(None),
-        }
-    }
-
-    async fn loose_case(&mut self, id: CaseId, scope: &Scope) -> Result<Option<CaseRow>, ViewsError> {
-        if !self.loose.contains_key(&id) {
-            let scope = match store::place_of_case(self.db, id).await? {
-                Some((scope, _)) => crate::sql::parse_scope(&scope)?,
-                None => scope.clone(),
-            };
-            let row = store::loose_case(self.db, id).await?;
-            self.loose.insert(id, (scope, row));
-        }
-        Ok(self.loose.get(&id).and_then(|(_, row)| row.clone()))
-    }
-
-    fn keep_loose(&mut self, id: CaseId, scope: Scope, row: Option<CaseRow>) {
-        self.loose.insert(id, (scope, row));
-        self.dirty_loose.insert(id);
-    }
-
     async fn write(&mut self) -> Result<(), ViewsError> {
         let mut writes = Writes::default();
         for set in self.scopes.values_mut() {
@@ -343,14 +287,6 @@ impl<'c> Fold<'c> {
             }
         }
         Ok(writes.run(self.db).await?)
-    }
-}
-
-/// A case about an open unit is closed by waiving the unit; every other one by waiving the case.
-fn waive(case: &mut CaseRow, waiver: &Waiver, event: &Recorded) {
-    if !case.is_about_obligation() && case.status == casebook::Status::Open {
-        case.waive(waiver, event.occurred_at);
-        case.last_position = event.position;
     }
 }
 

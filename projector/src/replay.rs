@@ -164,10 +164,10 @@ async fn compare(
     if live_checkpoint(live).await.is_none() {
         return Ok(at);
     }
-    let mut held = beside::reading(live).await?;
+    let mut still = beside::reading(live).await?;
     let compared = async {
-        held.begin_reading().await.map_err(ViewsError::from)?;
-        let live_at = store::checkpoint(&mut held).await?;
+        still.begin_reading().await.map_err(ViewsError::from)?;
+        let live_at = store::checkpoint(&mut still).await?;
         let head = tail.head().await?.position;
         if live_at.position <= head {
             at = fold_to(projector, tail, at, live_at.position, head, progress).await?;
@@ -176,7 +176,7 @@ async fn compare(
             return Ok(());
         }
         report.live_position = Some(live_at.position);
-        report.differences = compare::all(&mut held, side).await?;
+        report.differences = compare::all(&mut still, side).await?;
         if at != live_at {
             let keys = vec![format!("position {}", live_at.position)];
             let difference =
@@ -186,7 +186,7 @@ async fn compare(
         Ok(())
     };
     let compared: Result<(), ReplayError> = compared.await;
-    let closed = held.close().await;
+    let closed = still.close().await;
     compared?;
     closed.map_err(ViewsError::from)?;
     Ok(at)

@@ -1,5 +1,6 @@
 //! The views' database: its tables, and how rows get into them and out again for the fold.
 
+mod broken;
 mod load;
 pub(crate) mod postgres;
 mod save;
@@ -12,6 +13,7 @@ use crate::db::Db;
 use crate::place::Place;
 use crate::sql::ViewsError;
 
+pub use broken::set_aside;
 pub(crate) use load::*;
 pub(crate) use save::*;
 pub(crate) use save_derived::*;

@@ -11,20 +11,31 @@ use keyledger_eventlog::log::EventLog;
 use keyledger_eventlog::tail::SqlTail;
 use keyledger_projector::replay::{Report, Switch, replay};
 use keyledger_schemas::envelope::NewEvent;
-use sqlx::Connection;
-use support::{NEW, OLD, Shuffle, World, issue_all, open, outcome, settings, settings_changed, story};
+use support::{Engine, NEW, OLD, Shuffle, World, issue_all, open, outcome, settings, settings_changed, story};
+
+on_both! {
+    batches_of_any_size_write_the_same_rows,
+    every_prefix_folded_bit_by_bit_equals_its_replay,
+    folding_twice_is_folding_once,
+    a_replay_finds_what_someone_changed_and_puts_it_right,
+    views_that_are_behind_are_compared_where_they_stand_and_then_brought_up,
+    without_views_a_replay_makes_them,
+    a_replay_never_stands_in_its_own_way_nor_in_a_readers,
+    a_projector_goes_on_where_a_replay_put_it,
+    views_that_were_deleted_are_rebuilt_as_they_were,
+}
 
 async fn compare(world: &World, name: &str, switch: Switch) -> Report {
     replay(&SqlTail::new(world.log.clone()), &world.url(name), switch, |_, _| {}).await.unwrap()
 }
 
 /// Many stories at once, in an order of their own, with licenses for what was open at some point.
-async fn busy() -> World {
+async fn busy(engine: &Engine) -> World {
     let mut events: Vec<NewEvent> = ["a", "c", "d", "f", "g", "j"].iter().flat_map(|name| story(name, NEW)).collect();
     events.extend(["b", "e", "i", "k", "m", "l"].iter().flat_map(|name| story(name, OLD)));
     let events = Shuffle(7).shuffle(events);
     let (early, later) = events.split_at(events.len() / 2);
-    let world = World::new();
+    let world = World::new(engine);
     world.append(vec![settings_changed(settings())]).await;
     world.append(early.to_vec()).await;
     issue_all(&world, &world.folded().await).await;
@@ -32,9 +43,8 @@ async fn busy() -> World {
     world
 }
 
-#[tokio::test]
-async fn batches_of_any_size_write_the_same_rows() {
-    let world = busy().await;
+async fn batches_of_any_size_write_the_same_rows(engine: Engine) {
+    let world = busy(&engine).await;
     for batch in [1, 7, 256] {
         let name = format!("batch-{batch}.db");
         world.fold(&name, batch).await;
@@ -46,9 +56,8 @@ async fn batches_of_any_size_write_the_same_rows() {
     }
 }
 
-#[tokio::test]
-async fn every_prefix_folded_bit_by_bit_equals_its_replay() {
-    let whole = busy().await;
+async fn every_prefix_folded_bit_by_bit_equals_its_replay(engine: Engine) {
+    let whole = busy(&engine).await;
     let all = whole.log.read_after(0, 10_000).await.unwrap();
     let again = |event: &keyledger_schemas::envelope::Recorded| NewEvent {
         id: event.id.clone(),
@@ -59,7 +68,7 @@ async fn every_prefix_folded_bit_by_bit_equals_its_replay() {
         data: event.data.clone(),
         ..settings_changed(settings())
     };
-    let world = World::new();
+    let world = World::new(&engine);
     for (number, part) in all.chunks(37).enumerate() {
         world.append(part.iter().map(again).collect()).await;
         world.fold("views.db", [3, 256, 1][number % 3]).await;
@@ -68,28 +77,18 @@ async fn every_prefix_folded_bit_by_bit_equals_its_replay() {
     }
 }
 
-#[tokio::test]
-async fn folding_twice_is_folding_once() {
-    let world = busy().await;
+async fn folding_twice_is_folding_once(engine: Engine) {
+    let world = busy(&engine).await;
     let once = outcome(&world.folded().await).await;
     let twice = outcome(&world.folded().await).await;
     assert_eq!(once, twice);
 }
 
-#[tokio::test]
-async fn a_replay_finds_what_someone_changed_and_puts_it_right() {
-    let world = busy().await;
+async fn a_replay_finds_what_someone_changed_and_puts_it_right(engine: Engine) {
+    let world = busy(&engine).await;
     let before = outcome(&world.folded().await).await;
-    let mut file = sqlx::SqliteConnection::connect(&world.url("views.db")).await.unwrap();
-    sqlx::query("update license set state = 'revoked' where rowid = (select min(rowid) from license)")
-        .execute(&mut file)
-        .await
-        .unwrap();
-    sqlx::query("delete from casefile where rowid = (select min(rowid) from casefile)")
-        .execute(&mut file)
-        .await
-        .unwrap();
-    file.close().await.unwrap();
+    world.meddle("views.db", "update license set state = 'revoked' where id = (select min(id) from license)").await;
+    world.meddle("views.db", "delete from casefile where id = (select min(id) from casefile)").await;
 
     let report = compare(&world, "views.db", Switch::CompareOnly).await;
     let found: Vec<_> =
@@ -102,9 +101,8 @@ async fn a_replay_finds_what_someone_changed_and_puts_it_right() {
     assert_eq!(outcome(&world.views("views.db").await).await, before);
 }
 
-#[tokio::test]
-async fn views_that_are_behind_are_compared_where_they_stand_and_then_brought_up() {
-    let world = World::with(story("b", NEW)).await;
+async fn views_that_are_behind_are_compared_where_they_stand_and_then_brought_up(engine: Engine) {
+    let world = World::with(&engine, story("b", NEW)).await;
     world.folded().await.close().await;
     world.append(story("i", NEW)).await;
     let mut seen = Vec::new();
@@ -120,35 +118,37 @@ async fn views_that_are_behind_are_compared_where_they_stand_and_then_brought_up
     assert_eq!(open(&world.folded().await).await.len(), 3);
 }
 
-#[tokio::test]
-async fn without_views_a_replay_makes_them() {
-    let world = World::with(story("b", NEW)).await;
+async fn without_views_a_replay_makes_them(engine: Engine) {
+    let world = World::with(&engine, story("b", NEW)).await;
     let report = compare(&world, "views.db", Switch::Replace).await;
     assert_eq!((report.live_position, report.switched), (None, true));
     assert_eq!(open(&world.views("views.db").await).await.len(), 1);
-    assert_eq!(left_beside(&world), Vec::<String>::new());
+    assert_eq!(world.left_beside("views.db").await, Vec::<String>::new());
 }
 
-#[tokio::test]
-async fn a_replay_never_stands_in_its_own_way_nor_in_a_readers() {
-    let world = World::with(story("b", NEW)).await;
+async fn a_replay_never_stands_in_its_own_way_nor_in_a_readers(engine: Engine) {
+    let world = World::with(&engine, story("b", NEW)).await;
     let reader = world.folded().await;
-    for round in 0..50 {
-        if round == 25 {
+    let rounds = if engine.is_sqlite() { 50 } else { 10 };
+    for round in 0..rounds {
+        if round == rounds / 2 {
             world.append(story("c", NEW)).await;
         }
         let found = replay(&SqlTail::new(world.log.clone()), &world.url("views.db"), Switch::Replace, |_, _| {}).await;
         let report = found.unwrap_or_else(|error| panic!("round {round}: {error:?}"));
         assert_eq!(report.differences, [], "round {round}");
-        assert_eq!(open(&reader).await.len(), if round < 25 { 1 } else { 2 }, "whoever reads sees the new rows");
-        assert_eq!(left_beside(&world), Vec::<String>::new(), "round {round}");
+        assert_eq!(
+            open(&reader).await.len(),
+            if round < rounds / 2 { 1 } else { 2 },
+            "whoever reads sees the new rows"
+        );
+        assert_eq!(world.left_beside("views.db").await, Vec::<String>::new(), "round {round}");
     }
     reader.close().await;
 }
 
-#[tokio::test]
-async fn a_projector_goes_on_where_a_replay_put_it() {
-    let world = World::with(story("b", NEW)).await;
+async fn a_projector_goes_on_where_a_replay_put_it(engine: Engine) {
+    let world = World::with(&engine, story("b", NEW)).await;
     let mut projector = keyledger_projector::Projector::open(&world.url("views.db")).await.unwrap();
     assert_eq!(compare(&world, "views.db", Switch::Replace).await.position, 5);
     let all = world.log.read_after(0, 100).await.unwrap();
@@ -161,35 +161,24 @@ async fn a_projector_goes_on_where_a_replay_put_it() {
 
 #[tokio::test]
 async fn a_file_that_is_no_database_is_replaced_and_someone_elses_is_not() {
-    let world = World::with(story("b", NEW)).await;
+    let world = World::with(&Engine::Sqlite, story("b", NEW)).await;
     let file = world.folder.path().join("views.db");
     std::fs::write(&file, "not a database, and longer than the header of one".repeat(100)).unwrap();
     assert!(compare(&world, "views.db", Switch::Replace).await.switched);
     assert_eq!(open(&world.views("views.db").await).await.len(), 1);
 
-    let mut other = sqlx::SqliteConnection::connect(&format!("{}?mode=rwc", world.url("other.db"))).await.unwrap();
-    sqlx::query("create table theirs (id integer)").execute(&mut other).await.unwrap();
-    other.close().await.unwrap();
+    world.meddle("other.db", "create table theirs (id integer)").await;
     let refused = replay(&SqlTail::new(world.log.clone()), &world.url("other.db"), Switch::Replace, |_, _| {}).await;
     assert!(refused.is_err());
 }
 
-#[tokio::test]
-async fn views_that_were_deleted_are_rebuilt_as_they_were() {
-    let world = busy().await;
+async fn views_that_were_deleted_are_rebuilt_as_they_were(engine: Engine) {
+    let world = busy(&engine).await;
     let before = outcome(&world.folded().await).await;
     world.fold("kept.db", 256).await;
-    for suffix in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(world.folder.path().join(format!("views.db{suffix}")));
-    }
+    world.delete("views.db").await;
     assert_eq!(outcome(&world.folded().await).await, before);
     assert_eq!(compare(&world, "views.db", Switch::Replace).await.differences, []);
     assert_eq!(compare(&world, "kept.db", Switch::CompareOnly).await.differences, []);
     assert_eq!(outcome(&world.views("views.db").await).await, before);
-}
-
-/// Files of a rebuild that are still there.
-fn left_beside(world: &World) -> Vec<String> {
-    let files = std::fs::read_dir(world.folder.path()).unwrap().map(|file| file.unwrap().file_name());
-    files.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.contains("rebuild")).collect()
 }

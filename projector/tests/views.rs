@@ -18,10 +18,44 @@ use keyledger_projector::replay::{Switch, replay};
 use keyledger_schemas::envelope::NewEvent;
 use keyledger_schemas::event::Action;
 use keyledger_schemas::event::{
-    BodyRefused, CaseWaived, Event, LicenseNotDone, NotDone, ObligationWaived, SettingsChanged,
+    BodyRefused, CaseWaived, Event, LicenseNotDone, MirrorDiverged, MirrorFault, MirrorMended, NotDone,
+    ObligationWaived, SettingsChanged,
 };
 use keyledger_schemas::ids::{Mode, PurchaseId};
-use support::{NEW, OLD, World, at, issue_all, late, licenses, open, own, scope, settings, settings_changed, story};
+use support::{
+    Engine, NEW, OLD, World, at, issue_all, late, licenses, open, own, scope, settings, settings_changed, story,
+};
+
+on_both! {
+    a_mirror_that_is_not_the_logs_is_one_case_until_it_is_mended,
+    a_waived_mirror_is_a_case_again_only_when_something_else_is_wrong,
+    a_refund_that_waits_for_its_link_is_a_case_after_an_hour_and_closes_when_it_is_routed,
+    a_refund_that_is_routed_within_the_hour_was_never_a_case,
+    settings_that_change_heal_what_was_unmapped,
+    a_case_names_money_customer_age_and_what_to_do,
+    an_issuer_that_has_not_come_there_yet_is_the_cause,
+    a_providers_answer_shows_in_the_case,
+    a_waived_unit_is_kept_with_name_and_reason_and_owes_nothing,
+    refused_bodies_are_one_case_per_hour_until_a_person_waives_it,
+    a_license_is_found_by_everything_that_names_it_and_its_state_depends_on_the_time,
+    a_guests_one_off_license_is_found_by_session_and_address,
+    a_customer_is_shown_with_all_that_hangs_on_them,
+    a_deleted_customer_keeps_their_name,
+    pages_follow_each_other_without_gaps_or_repeats,
+    an_event_of_ours_that_cannot_be_read_is_set_aside_with_a_reason,
+    an_event_of_a_newer_build_has_no_effect,
+    a_checkpoint_that_someone_else_moved_refuses_the_batch,
+    readers_are_told_what_to_do_when_there_are_no_views_of_this_build,
+    a_source_is_shown_alone_when_asked_for,
+    product_metadata_that_changes_reaches_every_purchase_that_sells_it,
+    the_same_ids_in_another_mode_or_account_are_other_purchases,
+    a_paid_invoice_that_waits_for_its_payment_is_a_case_after_an_hour_where_the_catalog_names_what_it_sold,
+    an_invoice_that_is_routed_within_the_hour_never_was_a_case,
+    an_invoice_that_waits_and_sold_something_else_is_no_case_until_the_catalog_names_it,
+    metadata_of_the_product_names_what_a_waiting_invoice_sold_too,
+    a_refund_that_only_its_charge_shows_waits_like_one_that_is_shown,
+    a_charge_without_refunds_waits_silently,
+}
 
 const ALL: PageRequest = PageRequest { limit: 200, after: None };
 
@@ -33,11 +67,10 @@ fn of_kind(events: Vec<NewEvent>, kinds: &[&str]) -> Vec<NewEvent> {
     events.into_iter().filter(|event| kinds.contains(&event.kind.as_str())).collect()
 }
 
-#[tokio::test]
-async fn a_refund_that_waits_for_its_link_is_a_case_after_an_hour_and_closes_when_it_is_routed() {
+async fn a_refund_that_waits_for_its_link_is_a_case_after_an_hour_and_closes_when_it_is_routed(engine: Engine) {
     let events = story("e", NEW);
     let refund = of_kind(events.clone(), &["stripe.refund.created", "stripe.charge.refunded"]);
-    let world = World::with(refund).await;
+    let world = World::with(&engine, refund).await;
     let views = world.folded().await;
     assert_eq!(cases(&views, AsOf::at(at("2026-12-01T12:59:59Z"))).await, []);
     let found = cases(&views, AsOf::at(at("2026-12-01T13:00:00Z"))).await;
@@ -53,19 +86,17 @@ async fn a_refund_that_waits_for_its_link_is_a_case_after_an_hour_and_closes_whe
     assert_eq!(unrouted, [CaseStatus::Closed]);
 }
 
-#[tokio::test]
-async fn a_refund_that_is_routed_within_the_hour_was_never_a_case() {
+async fn a_refund_that_is_routed_within_the_hour_was_never_a_case(engine: Engine) {
     let mut events = story("e", NEW);
     events.reverse();
-    let world = World::with(events).await;
+    let world = World::with(&engine, events).await;
     assert!(cases(&world.folded().await, late()).await.iter().all(|case| case.kind != "unrouted"));
 }
 
-#[tokio::test]
-async fn settings_that_change_heal_what_was_unmapped() {
+async fn settings_that_change_heal_what_was_unmapped(engine: Engine) {
     let mut nothing_mapped = settings();
     nothing_mapped.catalog.clear();
-    let world = World::new();
+    let world = World::new(&engine);
     world.append(vec![settings_changed(nothing_mapped)]).await;
     world.append(story("b", NEW)).await;
     world.append(story("h", NEW)).await;
@@ -78,9 +109,8 @@ async fn settings_that_change_heal_what_was_unmapped() {
     assert_eq!(causes(open(&world.folded().await).await), ["issuing", "issuing"]);
 }
 
-#[tokio::test]
-async fn a_case_names_money_customer_age_and_what_to_do() {
-    let world = World::with(story("h", NEW)).await;
+async fn a_case_names_money_customer_age_and_what_to_do(engine: Engine) {
+    let world = World::with(&engine, story("h", NEW)).await;
     let views = world.folded().await;
     let case = cases(&views, late()).await.remove(0);
     assert_eq!(case.amount.as_ref().unwrap().to_string(), "20.00 USD");
@@ -94,9 +124,8 @@ async fn a_case_names_money_customer_age_and_what_to_do() {
     assert_eq!(views.case(&test, case.id, late()).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn an_issuer_that_has_not_come_there_yet_is_the_cause() {
-    let world = World::with(story("h", NEW)).await;
+async fn an_issuer_that_has_not_come_there_yet_is_the_cause(engine: Engine) {
+    let world = World::with(&engine, story("h", NEW)).await;
     let views = world.folded().await;
     let head = world.log.head().await.unwrap().position;
     let cause = |issuer| {
@@ -107,9 +136,8 @@ async fn an_issuer_that_has_not_come_there_yet_is_the_cause() {
     assert_eq!(cause(head).await, "issuing");
 }
 
-#[tokio::test]
-async fn a_providers_answer_shows_in_the_case() {
-    let world = World::with(story("h", NEW)).await;
+async fn a_providers_answer_shows_in_the_case(engine: Engine) {
+    let world = World::with(&engine, story("h", NEW)).await;
     let views = world.folded().await;
     let unit = cases(&views, late()).await[0].unit.clone().unwrap();
     let event = Event::LicenseNotDone(LicenseNotDone {
@@ -130,9 +158,8 @@ async fn a_providers_answer_shows_in_the_case() {
     assert_eq!(case.next_attempt_at, Some(at("2026-12-01T12:10:00Z")));
 }
 
-#[tokio::test]
-async fn a_waived_unit_is_kept_with_name_and_reason_and_owes_nothing() {
-    let world = World::with(story("h", NEW)).await;
+async fn a_waived_unit_is_kept_with_name_and_reason_and_owes_nothing(engine: Engine) {
+    let world = World::with(&engine, story("h", NEW)).await;
     let views = world.folded().await;
     let unit = cases(&views, late()).await[0].unit.clone().unwrap();
     let waived = Event::ObligationWaived(ObligationWaived { unit, through: None, reason: "a gift".to_owned() });
@@ -144,8 +171,7 @@ async fn a_waived_unit_is_kept_with_name_and_reason_and_owes_nothing() {
     assert_eq!((case.waived_by.as_deref(), case.waived_reason.as_deref()), (Some("ana"), Some("a gift")));
 }
 
-#[tokio::test]
-async fn refused_bodies_are_one_case_per_hour_until_a_person_waives_it() {
+async fn refused_bodies_are_one_case_per_hour_until_a_person_waives_it(engine: Engine) {
     let refused = |count| {
         Event::BodyRefused(BodyRefused {
             source: "default".parse().unwrap(),
@@ -155,7 +181,7 @@ async fn refused_bodies_are_one_case_per_hour_until_a_person_waives_it() {
             largest_bytes: Some(9),
         })
     };
-    let world = World::with(vec![own("first", &refused(1), at("2026-12-01T12:01:00Z"))]).await;
+    let world = World::with(&engine, vec![own("first", &refused(1), at("2026-12-01T12:01:00Z"))]).await;
     world.append(vec![own("last", &refused(7), at("2026-12-01T12:59:00Z"))]).await;
     let case = cases(&world.folded().await, late()).await.remove(0);
     assert_eq!((case.kind.as_str(), case.status), ("body_refused", CaseStatus::Open));
@@ -166,9 +192,48 @@ async fn refused_bodies_are_one_case_per_hour_until_a_person_waives_it() {
     assert_eq!((case.status, case.waived_reason.as_deref()), (CaseStatus::Waived, Some("a stranger")));
 }
 
-#[tokio::test]
-async fn a_license_is_found_by_everything_that_names_it_and_its_state_depends_on_the_time() {
-    let world = World::with(story("h", NEW)).await;
+async fn a_mirror_that_is_not_the_logs_is_one_case_until_it_is_mended(engine: Engine) {
+    let diverged = |fault, position| {
+        let detail = "the stream was purged".to_owned();
+        Event::MirrorDiverged(MirrorDiverged { stream: "KL_LOG".to_owned(), fault, position, detail })
+    };
+    let mended = Event::MirrorMended(MirrorMended { stream: "KL_LOG".to_owned(), position: 9 });
+    let world = World::with(&engine, vec![own("first", &diverged(MirrorFault::Holes, None), late().at)]).await;
+    let found = cases(&world.folded().await, late()).await;
+    assert_eq!((found.len(), found[0].kind.as_str(), found[0].subject.as_str()), (1, "mirror_diverged", "KL_LOG"));
+    assert_eq!((found[0].status, found[0].cause.as_deref()), (CaseStatus::Open, Some("holes")));
+    assert!(found[0].next.contains("purge"), "{}", found[0].next);
+
+    world.append(vec![own("other", &diverged(MirrorFault::OtherBytes, Some(7)), late().at)]).await;
+    let found = cases(&world.folded().await, late()).await;
+    assert_eq!((found.len(), found[0].cause.as_deref()), (1, Some("other_bytes")));
+    assert_eq!(found[0].detail.as_deref(), Some("the stream was purged (position 7)"));
+
+    world.append(vec![own("mended", &mended, late().at)]).await;
+    assert_eq!(cases(&world.folded().await, late()).await[0].status, CaseStatus::Closed);
+    world.append(vec![own("again", &diverged(MirrorFault::OtherBytes, None), late().at)]).await;
+    assert_eq!(cases(&world.folded().await, late()).await[0].status, CaseStatus::Open);
+    let report = replay(&SqlTail::new(world.log.clone()), &world.url("views.db"), Switch::CompareOnly, |_, _| {}).await;
+    assert_eq!(report.unwrap().differences, []);
+}
+
+async fn a_waived_mirror_is_a_case_again_only_when_something_else_is_wrong(engine: Engine) {
+    let diverged = |fault| {
+        let stream = "KL_LOG".to_owned();
+        Event::MirrorDiverged(MirrorDiverged { stream, fault, position: None, detail: String::new() })
+    };
+    let world = World::with(&engine, vec![own("first", &diverged(MirrorFault::Foreign), late().at)]).await;
+    let case = cases(&world.folded().await, late()).await.remove(0);
+    let waive = Event::CaseWaived(CaseWaived { case: case.id, kind: case.kind, reason: "known".to_owned() });
+    world.append(vec![own("waive", &waive, late().at)]).await;
+    world.append(vec![own("second", &diverged(MirrorFault::Foreign), late().at)]).await;
+    assert_eq!(cases(&world.folded().await, late()).await[0].status, CaseStatus::Waived);
+    world.append(vec![own("third", &diverged(MirrorFault::Holes), late().at)]).await;
+    assert_eq!(cases(&world.folded().await, late()).await[0].status, CaseStatus::Open);
+}
+
+async fn a_license_is_found_by_everything_that_names_it_and_its_state_depends_on_the_time(engine: Engine) {
+    let world = World::with(&engine, story("h", NEW)).await;
     issue_all(&world, &world.folded().await).await;
     let views = world.folded().await;
     let license = licenses(&views, at("2026-09-01T00:00:00Z")).await.remove(0);
@@ -199,9 +264,8 @@ async fn a_license_is_found_by_everything_that_names_it_and_its_state_depends_on
     }
 }
 
-#[tokio::test]
-async fn a_guests_one_off_license_is_found_by_session_and_address() {
-    let world = World::with(story("b", OLD)).await;
+async fn a_guests_one_off_license_is_found_by_session_and_address(engine: Engine) {
+    let world = World::with(&engine, story("b", OLD)).await;
     issue_all(&world, &world.folded().await).await;
     let views = world.folded().await;
     let license = licenses(&views, late().at).await.remove(0);
@@ -218,9 +282,8 @@ async fn a_guests_one_off_license_is_found_by_session_and_address() {
     assert!(payments.iter().any(|payment| payment.kind == "charge" && payment.status.as_deref() == Some("succeeded")));
 }
 
-#[tokio::test]
-async fn a_customer_is_shown_with_all_that_hangs_on_them() {
-    let world = World::with(story("a", NEW)).await;
+async fn a_customer_is_shown_with_all_that_hangs_on_them(engine: Engine) {
+    let world = World::with(&engine, story("a", NEW)).await;
     let views = world.folded().await;
     let detail = views.customer(&Within::default(), "cus_flVtZ7z4OIuARq", late()).await.unwrap().unwrap();
     assert_eq!((detail.purchases.len(), detail.subscriptions.len()), (1, 1));
@@ -239,18 +302,16 @@ async fn a_customer_is_shown_with_all_that_hangs_on_them() {
     assert_eq!(views.customer(&Within::default(), "cus_nobody", late()).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn a_deleted_customer_keeps_their_name() {
-    let world = World::with(story("l", NEW)).await;
+async fn a_deleted_customer_keeps_their_name(engine: Engine) {
+    let world = World::with(&engine, story("l", NEW)).await;
     let views = world.folded().await;
     let all = views.customers(&Within::default(), &CustomerFilter::default(), &ALL).await.unwrap().data;
     assert!(all.iter().any(|customer| customer.deleted_at.is_some() && customer.name.is_some()), "{all:?}");
 }
 
-#[tokio::test]
-async fn pages_follow_each_other_without_gaps_or_repeats() {
+async fn pages_follow_each_other_without_gaps_or_repeats(engine: Engine) {
     let events = ["a", "c", "d", "e", "f", "g", "h", "k", "m"].iter().flat_map(|name| story(name, NEW)).collect();
-    let world = World::with(events).await;
+    let world = World::with(&engine, events).await;
     let views = world.folded().await;
     let filter = SubscriptionFilter::default();
     let whole = views.subscriptions(&Within::default(), &filter, &ALL).await.unwrap();
@@ -269,9 +330,8 @@ async fn pages_follow_each_other_without_gaps_or_repeats() {
     assert_eq!(walked, whole.data);
 }
 
-#[tokio::test]
-async fn an_event_of_ours_that_cannot_be_read_is_set_aside_with_a_reason() {
-    let world = World::new();
+async fn an_event_of_ours_that_cannot_be_read_is_set_aside_with_a_reason(engine: Engine) {
+    let world = World::new(&engine);
     let broken = NewEvent {
         id: "broken".into(),
         kind: "license.issued".to_owned(),
@@ -287,9 +347,8 @@ async fn an_event_of_ours_that_cannot_be_read_is_set_aside_with_a_reason() {
     assert_eq!(views.status(&Within::default(), late().at).await.unwrap().parked, 1);
 }
 
-#[tokio::test]
-async fn an_event_of_a_newer_build_has_no_effect() {
-    let world = World::new();
+async fn an_event_of_a_newer_build_has_no_effect(engine: Engine) {
+    let world = World::new(&engine);
     let newer = NewEvent {
         id: "newer".into(),
         kind: "license.painted".to_owned(),
@@ -303,9 +362,8 @@ async fn an_event_of_a_newer_build_has_no_effect() {
     assert_eq!(views.status(&Within::default(), late().at).await.unwrap().parked, 0);
 }
 
-#[tokio::test]
-async fn a_checkpoint_that_someone_else_moved_refuses_the_batch() {
-    let world = World::with(story("b", NEW)).await;
+async fn a_checkpoint_that_someone_else_moved_refuses_the_batch(engine: Engine) {
+    let world = World::with(&engine, story("b", NEW)).await;
     let batch = world.log.read_after(0, 100).await.unwrap();
     let mut one = Projector::open(&world.url("views.db")).await.unwrap();
     let mut two = Projector::open(&world.url("views.db")).await.unwrap();
@@ -318,22 +376,19 @@ async fn a_checkpoint_that_someone_else_moved_refuses_the_batch() {
     assert_eq!(one.checkpoint().await.unwrap(), Checkpoint::default());
 }
 
-#[tokio::test]
-async fn readers_are_told_what_to_do_when_there_are_no_views_of_this_build() {
-    let world = World::new();
+async fn readers_are_told_what_to_do_when_there_are_no_views_of_this_build(engine: Engine) {
+    let world = World::new(&engine);
     let missing = Views::open_read(&world.url("views.db")).await.unwrap_err();
     assert!(missing.to_string().contains("`keyledger up`"), "{missing}");
     world.folded().await.close().await;
-    let mut file = <sqlx::SqliteConnection as sqlx::Connection>::connect(&world.url("views.db")).await.unwrap();
-    sqlx::query("update view_meta set projection_version = 0").execute(&mut file).await.unwrap();
+    world.meddle("views.db", "update view_meta set projection_version = 0").await;
     let other = Views::open_read(&world.url("views.db")).await.unwrap_err();
     assert!(other.to_string().contains("another build"), "{other}");
     world.folded().await;
 }
 
-#[tokio::test]
-async fn a_source_is_shown_alone_when_asked_for() {
-    let world = World::with(story("a", NEW)).await;
+async fn a_source_is_shown_alone_when_asked_for(engine: Engine) {
+    let world = World::with(&engine, story("a", NEW)).await;
     let views = world.folded().await;
     let other = Within { mode: Mode::Live, source: Some("other".parse().unwrap()) };
     assert_eq!(views.subscriptions(&other, &SubscriptionFilter::default(), &ALL).await.unwrap().data, []);
@@ -341,12 +396,11 @@ async fn a_source_is_shown_alone_when_asked_for() {
     assert_eq!(views.subscriptions(&this, &SubscriptionFilter::default(), &ALL).await.unwrap().data.len(), 1);
 }
 
-#[tokio::test]
-async fn product_metadata_that_changes_reaches_every_purchase_that_sells_it() {
+async fn product_metadata_that_changes_reaches_every_purchase_that_sells_it(engine: Engine) {
     let mut by_metadata = settings();
     by_metadata.catalog.clear();
     by_metadata.providers.insert("cryptolens".into());
-    let world = World::new();
+    let world = World::new(&engine);
     world.append(vec![settings_changed(by_metadata)]).await;
     world.append(story("h", NEW)).await;
     let views = world.folded().await;
@@ -375,8 +429,7 @@ async fn product_metadata_that_changes_reaches_every_purchase_that_sells_it() {
     assert!(kinds.contains(&"mapping_error".to_owned()), "{kinds:?}");
 }
 
-#[tokio::test]
-async fn the_same_ids_in_another_mode_or_account_are_other_purchases() {
+async fn the_same_ids_in_another_mode_or_account_are_other_purchases(engine: Engine) {
     let elsewhere = |mode, account: Option<&str>| {
         let place = move |event: NewEvent| {
             let mut event = event;
@@ -388,7 +441,7 @@ async fn the_same_ids_in_another_mode_or_account_are_other_purchases() {
         };
         story("b", NEW).into_iter().map(place).collect::<Vec<_>>()
     };
-    let world = World::with(story("b", NEW)).await;
+    let world = World::with(&engine, story("b", NEW)).await;
     world.append(elsewhere(Mode::Test, None)).await;
     world.append(elsewhere(Mode::Live, Some("acct_9"))).await;
     let views = world.folded().await;
@@ -447,10 +500,11 @@ async fn unrouted(views: &Views, minutes: i64) -> Vec<String> {
     found.map(|case| format!("{} {}", case.subject, case.status.as_str())).collect()
 }
 
-#[tokio::test]
-async fn a_paid_invoice_that_waits_for_its_payment_is_a_case_after_an_hour_where_the_catalog_names_what_it_sold() {
+async fn a_paid_invoice_that_waits_for_its_payment_is_a_case_after_an_hour_where_the_catalog_names_what_it_sold(
+    engine: Engine,
+) {
     let waits = ["default:-:live:in_9 open"];
-    let world = World::new();
+    let world = World::new(&engine);
     world.append(vec![settings_changed(naming("price_9")), invoice_that_waits()]).await;
     let views = world.folded().await;
     assert_eq!(unrouted(&views, 59).await, Vec::<String>::new());
@@ -467,16 +521,14 @@ async fn a_paid_invoice_that_waits_for_its_payment_is_a_case_after_an_hour_where
     assert_eq!(open(&views).await, ["in_9/0/1 no_key issuing"]);
 }
 
-#[tokio::test]
-async fn an_invoice_that_is_routed_within_the_hour_never_was_a_case() {
-    let world = World::new();
+async fn an_invoice_that_is_routed_within_the_hour_never_was_a_case(engine: Engine) {
+    let world = World::new(&engine);
     world.append(vec![settings_changed(naming("price_9")), invoice_that_waits(), charge_of_that_invoice()]).await;
     assert_eq!(unrouted(&world.folded().await, 600).await, Vec::<String>::new());
 }
 
-#[tokio::test]
-async fn an_invoice_that_waits_and_sold_something_else_is_no_case_until_the_catalog_names_it() {
-    let world = World::new();
+async fn an_invoice_that_waits_and_sold_something_else_is_no_case_until_the_catalog_names_it(engine: Engine) {
+    let world = World::new(&engine);
     world.append(vec![settings_changed(naming("price_1")), invoice_that_waits()]).await;
     assert_eq!(unrouted(&world.folded().await, 600).await, Vec::<String>::new());
     let named = |id: &str, price: &str| {
@@ -494,8 +546,7 @@ async fn an_invoice_that_waits_and_sold_something_else_is_no_case_until_the_cata
     assert_eq!(report.unwrap().differences, []);
 }
 
-#[tokio::test]
-async fn metadata_of_the_product_names_what_a_waiting_invoice_sold_too() {
+async fn metadata_of_the_product_names_what_a_waiting_invoice_sold_too(engine: Engine) {
     let mut by_metadata = settings();
     by_metadata.providers.insert("cryptolens".into());
     let product = serde_json::json!({
@@ -504,15 +555,14 @@ async fn metadata_of_the_product_names_what_a_waiting_invoice_sold_too() {
     });
     let product = event_of("evt_product_9", "product.updated", &product);
     for events in [[invoice_that_waits(), product.clone()], [product, invoice_that_waits()]] {
-        let world = World::new();
+        let world = World::new(&engine);
         world.append(vec![settings_changed(by_metadata.clone())]).await;
         world.append(events.to_vec()).await;
         assert_eq!(unrouted(&world.folded().await, 61).await, ["default:-:live:in_9 open"]);
     }
 }
 
-#[tokio::test]
-async fn a_refund_that_only_its_charge_shows_waits_like_one_that_is_shown() {
+async fn a_refund_that_only_its_charge_shows_waits_like_one_that_is_shown(engine: Engine) {
     let charge = serde_json::json!({
         "id": "ch_8", "object": "charge", "amount": 4900, "amount_refunded": 700, "currency": "usd", "paid": true,
         "status": "succeeded", "customer": "cus_8", "payment_intent": "pi_8", "livemode": true,
@@ -524,7 +574,7 @@ async fn a_refund_that_only_its_charge_shows_waits_like_one_that_is_shown() {
     });
     let refund = event_of("evt_refund_8", "refund.created", &refund);
 
-    let world = World::with(vec![charge.clone()]).await;
+    let world = World::with(&engine, vec![charge.clone()]).await;
     let views = world.folded().await;
     assert_eq!(unrouted(&views, 59).await, Vec::<String>::new());
     assert_eq!(unrouted(&views, 61).await, ["default:-:live:ch_8 open"]);
@@ -533,7 +583,7 @@ async fn a_refund_that_only_its_charge_shows_waits_like_one_that_is_shown() {
 
     // The same money is one case, whichever is heard of first.
     for events in [[charge.clone(), refund.clone()], [refund, charge]] {
-        let world = World::with(events.to_vec()).await;
+        let world = World::with(&engine, events.to_vec()).await;
         assert_eq!(unrouted(&world.folded().await, 61).await, ["default:-:live:re_8 open"]);
         let (tail, url) = (SqlTail::new(world.log.clone()), world.url("views.db"));
         let report = replay(&tail, &url, Switch::CompareOnly, |_, _| {}).await;
@@ -541,12 +591,11 @@ async fn a_refund_that_only_its_charge_shows_waits_like_one_that_is_shown() {
     }
 }
 
-#[tokio::test]
-async fn a_charge_without_refunds_waits_silently() {
+async fn a_charge_without_refunds_waits_silently(engine: Engine) {
     let charge = serde_json::json!({
         "id": "ch_8", "object": "charge", "amount": 4900, "amount_refunded": 0, "currency": "usd", "paid": true,
         "status": "succeeded", "customer": "cus_8", "livemode": true,
     });
-    let world = World::with(vec![event_of("evt_charge_8", "charge.succeeded", &charge)]).await;
+    let world = World::with(&engine, vec![event_of("evt_charge_8", "charge.succeeded", &charge)]).await;
     assert_eq!(unrouted(&world.folded().await, 600).await, Vec::<String>::new());
 }

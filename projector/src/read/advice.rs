@@ -32,7 +32,37 @@ pub(super) fn next(kind: &str, status: CaseStatus, cause: Option<&str>, id: Case
             "Bodies over the size limit were refused. If they were Stripe's, resend them from the dashboard, then: {}",
             waive(id)
         ),
+        ("mirror_diverged", fault) => mirror(fault, id),
         _ => format!("Look at it, then: {}", waive(id)),
+    }
+}
+
+/// What to do about a mirror, by what is wrong with it. The log is right in every case, and licenses are issued from it.
+fn mirror(fault: &str, id: CaseId) -> String {
+    let delete = "delete the stream (nats stream rm, with its name); it is made anew from the log by itself";
+    match fault {
+        "other_bytes" => format!(
+            "Nothing, if it closes by itself: what the log lacked was appended to it, and the mirror is made anew. If it \
+             stays, keyledger may not delete the stream, or something else writes to it: see that nothing does, and {delete}."
+        ),
+        "cannot_import" => format!(
+            "The log was restored from a backup older than the mirror. If you have a newer log, stop keyledger and put it \
+             in place. Else keep a copy of the stream (nats stream backup), start once with --accept-loss, and {delete}."
+        ),
+        "holes" => format!(
+            "The stream was purged, or has limits. See that nobody may purge it and that it has no limits on age, size \
+             and number, and {delete}."
+        ),
+        "foreign" => {
+            "The stream belongs to another log. Name another one in [nats] stream, or find out which keyledger \
+             writes to it; then restart keyledger."
+                .to_owned()
+        }
+        "unsafe_settings" => format!(
+            "Set what the detail names as it should be (nats stream edit); it is looked at again by itself. What cannot \
+             be changed: {delete}."
+        ),
+        _ => format!("Look at what the detail names, then: {}", waive(id)),
     }
 }
 
@@ -93,9 +123,11 @@ mod tests {
             "issuer_behind",
             "issuing",
         ];
+        let faults = ["other_bytes", "cannot_import", "holes", "foreign", "unsafe_settings"];
+        let of_faults = faults.map(|fault| next("mirror_diverged", CaseStatus::Open, Some(fault), id));
         let of_causes = causes.map(|cause| next("no_key", CaseStatus::Open, Some(cause), id));
         let of_kinds = super::super::CASE_KINDS.map(|kind| next(kind, CaseStatus::Open, None, id));
-        for advice in of_causes.iter().chain(&of_kinds) {
+        for advice in of_causes.iter().chain(&of_kinds).chain(&of_faults) {
             let Some((_, command)) = advice.split_once(": keyledger ") else { continue };
             let works =
                 [format!("cases waive {id} --reason \"…\""), format!("cases retry {id}"), "up".into(), "doctor".into()];

@@ -16,7 +16,7 @@ mod subscriptions;
 mod types;
 
 pub(crate) use customers::fold_name;
-pub use open::{OpenObligation, Views};
+pub use open::{OpenObligation, Views, file_of};
 pub use types::*;
 
 /// Cuts `rows` (one more was asked for than wanted) to a page.

@@ -1,10 +1,11 @@
 //! [`Views`]: the handle that readers hold.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use keyledger_schemas::ids::{SourceName, UnitId};
 use serde::Serialize;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::SqlitePoolOptions;
 
 use super::Within;
@@ -27,6 +28,18 @@ const OPEN_OBLIGATIONS: &str = "select scope, subject, purchase, item, number, k
 const SOURCE_SEEN: &str = "select cast(case when exists(select 1 from object where source = $1) \
      or exists(select 1 from customer where source = $1) or exists(select 1 from casefile where source = $1) \
      then 1 else 0 end as bigint)";
+
+/// The file of the views at `url`; `None` where a server has them.
+///
+/// # Errors
+///
+/// [`ViewsError::Database`] when the URL is none.
+pub fn file_of(url: &str) -> Result<Option<PathBuf>, ViewsError> {
+    match Place::of(url)? {
+        Place::Sqlite(options) => Ok(Some(options.get_filename().to_owned())),
+        Place::Postgres(..) => Ok(None),
+    }
+}
 
 /// The views, for reading. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -60,7 +73,7 @@ impl Views {
 
     /// As [`Self::open_read`].
     pub(crate) async fn open_at(place: Place) -> Result<Self, ViewsError> {
-        let pool = match &place {
+        let views = match &place {
             Place::Sqlite(options) => {
                 if !options.get_filename().exists() {
                     return Err(ViewsError::Unusable {
@@ -68,20 +81,33 @@ impl Views {
                     });
                 }
                 let pool = SqlitePoolOptions::new().max_connections(READERS);
-                Pool::Sqlite(pool.connect_with(Place::reading(options)).await?)
+                let pool = Pool::Sqlite(pool.connect_with(Place::reading(options)).await?);
+                Self { pool, place }
             }
             Place::Postgres(options, _) => {
-                let pool = PgPoolOptions::new().max_connections(READERS).acquire_timeout(CONNECTED_WITHIN);
-                Pool::Postgres(pool.connect_with(options.clone()).await?)
+                let pool = Pool::Postgres(server_pool(options));
+                Self { pool, place }
             }
         };
-        let views = Self { pool, place };
         match views.require_todays().await {
             Ok(()) => Ok(views),
             Err(error) => {
                 views.close().await;
                 Err(error)
             }
+        }
+    }
+
+    /// The views on a server, whether or not they are there: ask [`Self::require_todays`].
+    ///
+    /// # Errors
+    ///
+    /// [`ViewsError::Unusable`] when the URL names a file.
+    pub fn on_server(url: &str) -> Result<Self, ViewsError> {
+        let place = Place::of(url)?;
+        match &place {
+            Place::Sqlite(_) => Err(ViewsError::Unusable { reason: format!("`{place}` is a file") }),
+            Place::Postgres(options, _) => Ok(Self { pool: Pool::Postgres(server_pool(options)), place }),
         }
     }
 
@@ -133,6 +159,12 @@ impl Views {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Connections are made when they are needed, and again when they were lost.
+fn server_pool(options: &PgConnectOptions) -> PgPool {
+    let pool = PgPoolOptions::new().max_connections(READERS).acquire_timeout(CONNECTED_WITHIN);
+    pool.connect_lazy_with(options.clone())
 }
 
 /// Whether a server says that there is no such table, or no such schema.

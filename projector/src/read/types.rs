@@ -456,7 +456,7 @@ pub struct Case {
 }
 
 /// Every kind of case that these views hold.
-pub const CASE_KINDS: [&str; 9] = [
+pub const CASE_KINDS: [&str; 10] = [
     "no_key",
     "not_extended",
     "free_without_key",
@@ -466,6 +466,7 @@ pub const CASE_KINDS: [&str; 9] = [
     "disputed",
     "mapping_error",
     "body_refused",
+    "mirror_diverged",
 ];
 
 /// Which cases. Terms are joined by *and*; none means all.

@@ -81,19 +81,13 @@ impl Beside {
 /// database any more is replaced as a whole; nobody can be reading it.
 async fn replace_file(live: &SqliteConnectOptions, side: &Path) -> Result<(), ReplayError> {
     match sqlite::take_over(live, side).await {
-        Err(ViewsError::Database(error)) if is_broken(&error) => {
+        Err(error) if error.is_broken() => {
             let live = live.get_filename();
             remove(live)?;
             std::fs::rename(side, live).map_err(|source| ReplayError::File { path: live.to_owned(), source })
         }
         done => Ok(done?),
     }
-}
-
-/// SQLite found that the file is no database (26), or one whose pages make no sense (11).
-fn is_broken(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| matches!(code & 0xff, 11 | 26))
 }
 
 /// Takes the lock of replays, and empties the place.

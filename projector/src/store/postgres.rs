@@ -105,6 +105,11 @@ async fn count(db: &mut Db, text: &'static str, values: &[&str]) -> Result<i64, 
     Ok(count)
 }
 
+/// Whether there is a schema of this name.
+pub(crate) async fn has_schema(db: &mut Db, name: &str) -> Result<bool, ViewsError> {
+    Ok(count(db, HAS_SCHEMA, &[name]).await? > 0)
+}
+
 async fn has_table(db: &mut Db, schema: Schema, table: &str) -> Result<bool, ViewsError> {
     Ok(count(db, HAS_TABLE, &[schema.name(), table]).await? > 0)
 }
@@ -166,24 +171,33 @@ async fn put_aside(db: &mut Db, schema: Schema) -> Result<(), ViewsError> {
     if !has_table(db, schema, "view_meta").await? {
         return Ok(());
     }
-    let (name, aside) = (schema.name(), schema.aside());
+    let aside = schema.aside();
+    db.run(AssertSqlSafe(format!("drop schema if exists {aside} cascade"))).await?;
+    rename(db, schema, &aside).await
+}
+
+/// Gives the schema another name, within a transaction, when no batch is being written to it.
+async fn rename(db: &mut Db, schema: Schema, to: &str) -> Result<(), ViewsError> {
+    let name = schema.name();
     if has_table(db, schema, "checkpoint").await? {
         db.run(AssertSqlSafe(format!("lock table {name}.checkpoint in access exclusive mode"))).await?;
     }
-    let statements = format!("drop schema if exists {aside} cascade; alter schema {name} rename to {aside}");
-    Ok(db.run(AssertSqlSafe(statements)).await?)
+    Ok(db.run(AssertSqlSafe(format!("alter schema {name} rename to {to}"))).await?)
+}
+
+/// Gives the schema another name for good.
+pub(super) async fn rename_for_good(db: &mut Db, schema: Schema, to: &str) -> Result<(), ViewsError> {
+    db.begin().await?;
+    db.run(LOCK).await?;
+    rename(db, schema, to).await?;
+    Ok(db.commit().await?)
 }
 
 /// Drops what was put aside, if it can be done now; else whoever puts something aside next does it. One table at a time:
 /// a reader that is still at one of them has no other that we wait for.
 async fn drop_aside(db: &mut Db, schema: Schema) {
     let aside = schema.aside();
-    let dropped = async {
-        if count(db, HAS_SCHEMA, &[&aside]).await? == 0 {
-            return Ok(());
-        }
-        drop_schema(db, &aside).await
-    };
+    let dropped = async { if has_schema(db, &aside).await? { drop_schema(db, &aside).await } else { Ok(()) } };
     if let Err(error) = dropped.await {
         tracing::debug!("{aside} is dropped later: {error}");
     }
@@ -198,7 +212,7 @@ async fn drop_schema(db: &mut Db, name: &str) -> Result<(), ViewsError> {
 
 /// Drops what a rebuild left.
 pub(crate) async fn drop_rebuild(db: &mut Db) -> Result<(), ViewsError> {
-    if count(db, HAS_SCHEMA, &[Schema::Rebuild.name()]).await? > 0 {
+    if has_schema(db, Schema::Rebuild.name()).await? {
         drop_schema(db, Schema::Rebuild.name()).await?;
     }
     Ok(())

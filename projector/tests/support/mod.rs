@@ -1,11 +1,12 @@
-//! What the tests of the fold share: a log in memory, the fixture stories, and the views in a file.
+//! What the tests of the fold share: a log in memory, the fixture stories, and views on either engine.
 
 #![expect(dead_code, reason = "every test takes what it needs")]
 #![expect(clippy::unwrap_used, reason = "a fixture that is not there fails the test")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use keyledger_eventlog::consumer::{Consumer, Options, Step};
@@ -24,6 +25,8 @@ use keyledger_schemas::event::{
 };
 use keyledger_schemas::ids::{Mode, PurchaseId, Scope, SourceName};
 use keyledger_schemas::settings::DecidingSettings;
+use keyledger_test_servers::Postgres;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 /// The older of the two API versions of the fixtures.
 pub const OLD: &str = "2024-06-20";
@@ -115,24 +118,78 @@ pub fn story(name: &str, version: &str) -> Vec<NewEvent> {
 /// The names of all stories.
 pub const STORIES: [&str; 14] = ["a", "b", "c", "d", "e", "e2", "f", "g", "h", "i", "j", "k", "m", "l"];
 
-/// A log, and views of it in a folder that goes away.
+/// Where the views of a test are.
+#[derive(Clone)]
+pub enum Engine {
+    /// In files.
+    Sqlite,
+    /// In databases of a server that is the test's own.
+    Postgres(Arc<Postgres>),
+}
+
+impl Engine {
+    /// A server of its own. It need not survive a power cut.
+    pub fn postgres() -> Self {
+        Self::Postgres(Arc::new(Postgres::start_with(&["fsync=off"])))
+    }
+
+    /// Whether views are files here.
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self, Self::Sqlite)
+    }
+
+    /// As many of these as there is time for: making a database takes longer than making a file.
+    pub fn some<T: Copy>(&self, all: &[T]) -> Vec<T> {
+        let every = if self.is_sqlite() { 1 } else { 3 };
+        all.iter().copied().step_by(every).collect()
+    }
+}
+
+/// Runs each of these tests on both engines.
+#[macro_export]
+macro_rules! on_both {
+    ($($name:ident,)*) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name($crate::support::Engine::Sqlite).await;
+            })*
+        }
+
+        mod on_postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name($crate::support::Engine::postgres()).await;
+            })*
+        }
+    };
+}
+
+/// A log, and views of it that go away.
 pub struct World {
     pub log: Arc<MemoryLog>,
     pub clock: Arc<ManualClock>,
     pub folder: tempfile::TempDir,
+    pub engine: Engine,
+    /// Names its databases apart from another's on the same server.
+    number: u32,
+    databases: Mutex<BTreeSet<String>>,
 }
 
 impl World {
     /// An empty log at noon.
-    pub fn new() -> Self {
+    pub fn new(engine: &Engine) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(1);
         let clock = Arc::new(ManualClock::at(at("2026-12-01T12:00:00Z")));
         let folder = tempfile::tempdir().unwrap();
-        Self { log: Arc::new(MemoryLog::new(clock.clone())), clock, folder }
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let log = Arc::new(MemoryLog::new(clock.clone()));
+        Self { log, clock, folder, engine: engine.clone(), number, databases: Mutex::default() }
     }
 
     /// A log with the usual settings and these events.
-    pub async fn with(events: Vec<NewEvent>) -> Self {
-        let world = Self::new();
+    pub async fn with(engine: &Engine, events: Vec<NewEvent>) -> Self {
+        let world = Self::new(engine);
         world.append(vec![settings_changed(settings())]).await;
         world.append(events).await;
         world
@@ -143,9 +200,56 @@ impl World {
         self.log.append(Append::events(events)).await.unwrap();
     }
 
-    /// Where the views of this name are.
+    /// Where the views of this name are, if there are any.
     pub fn url(&self, name: &str) -> String {
-        format!("sqlite:{}", self.folder.path().join(name).display())
+        match &self.engine {
+            Engine::Sqlite => format!("sqlite:{}", self.folder.path().join(name).display()),
+            Engine::Postgres(server) => {
+                let database = format!("world_{}_{}", self.number, name.replace(['.', '-'], "_"));
+                if self.databases.lock().unwrap().insert(database.clone()) {
+                    server.psql(&format!("create database {database}"));
+                }
+                server.url_of(&database)
+            }
+        }
+    }
+
+    /// Runs statements on the views of this name, behind everybody's back. The database is made if there is none.
+    pub async fn meddle(&self, name: &str, statements: &str) {
+        let url = self.url(name);
+        if self.engine.is_sqlite() {
+            let mut file = SqliteConnection::connect(&format!("{url}?mode=rwc")).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut file).await.unwrap();
+            file.close().await.unwrap();
+        } else {
+            let mut database = PgConnection::connect(&url).await.unwrap();
+            let statements = format!("set search_path = keyledger_views; {statements}");
+            sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut database).await.unwrap();
+            database.close().await.unwrap();
+        }
+    }
+
+    /// Takes the views of this name away.
+    pub async fn delete(&self, name: &str) {
+        if self.engine.is_sqlite() {
+            for suffix in ["", "-wal", "-shm"] {
+                let _ = std::fs::remove_file(self.folder.path().join(format!("{name}{suffix}")));
+            }
+        } else {
+            self.meddle(name, "drop schema keyledger_views cascade").await;
+        }
+    }
+
+    /// What is there beside the views of this name and should not be: files or schemas of a rebuild.
+    pub async fn left_beside(&self, name: &str) -> Vec<String> {
+        if self.engine.is_sqlite() {
+            let files = std::fs::read_dir(self.folder.path()).unwrap().map(|file| file.unwrap().file_name());
+            let names = files.map(|name| name.to_string_lossy().into_owned());
+            return names.filter(|name| name.contains("rebuild")).collect();
+        }
+        let mut database = PgConnection::connect(&self.url(name)).await.unwrap();
+        let text = "select nspname::text from pg_namespace where nspname like 'keyledger_views_%'";
+        sqlx::query_scalar(text).fetch_all(&mut database).await.unwrap()
     }
 
     /// Folds what the log holds into the views of this name, in batches of this size.
