@@ -24,6 +24,7 @@ use keyledger_eventlog::checkpoint::Cursor;
 use keyledger_eventlog::log::EventLog;
 use keyledger_projector::read::{AsOf, Views, Within};
 use keyledger_schemas::clock::Clock;
+use keyledger_schemas::envelope::Position;
 
 use crate::problem::Problem;
 
@@ -36,6 +37,9 @@ const ISSUER: &str = "issuer";
 
 /// Where the issuer keeps its purchases; their `due_at` says what wants its attention.
 const ISSUER_PURCHASES: &str = "issuer.purchase";
+
+/// How far the log's mirror on JetStream is, as last known. It answers at once; `None` where there is no mirror.
+pub type MirrorAt = Arc<dyn Fn() -> Option<Position> + Send + Sync>;
 
 /// Which rows, and as of when.
 #[derive(Clone, Debug, Default)]
@@ -53,12 +57,20 @@ pub struct Api {
     views: Arc<ViewsAt>,
     keys: Arc<DeploymentKeys>,
     clock: Arc<dyn Clock>,
+    mirror: Option<MirrorAt>,
 }
 
 impl Api {
     /// Over this log and these views; `keys` open sealed license keys and sign license files.
     pub fn new(log: Arc<dyn EventLog>, views: ViewsAt, keys: Arc<DeploymentKeys>, clock: Arc<dyn Clock>) -> Self {
-        Self { log, views: Arc::new(views), keys, clock }
+        Self { log, views: Arc::new(views), keys, clock, mirror: None }
+    }
+
+    /// With a mirror of the log: the status shows the position that `mirror` gives.
+    #[must_use]
+    pub fn with_mirror(mut self, mirror: MirrorAt) -> Self {
+        self.mirror = Some(mirror);
+        self
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {

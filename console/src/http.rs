@@ -2,6 +2,7 @@
 
 mod body;
 mod handlers;
+mod health;
 mod openapi;
 mod params;
 mod request;
@@ -27,6 +28,7 @@ use crate::api::Api;
 use crate::problem::Problem;
 use request::{RequestId, RequestIds};
 
+pub use health::Metrics;
 pub use openapi::document;
 pub use request::{ProblemBody, REQUEST_ID};
 
@@ -43,6 +45,8 @@ pub struct Console {
     pub api: Api,
     /// Who may ask.
     pub access: Arc<Access>,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
 }
 
 /// The API as a router. Serve it with the peer's address ([`serve`] does), or nobody counts as local.
@@ -55,6 +59,9 @@ pub fn router(console: Console) -> Router {
     guarded
         .route("/api/v1/openapi.json", get(handlers::openapi))
         .route("/problems/{code}", get(handlers::problem))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
         .fallback(|| async { Problem::NoRoute })
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
         .layer(CatchPanicLayer::custom(request::panicked))

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use keyledger_eventlog::checkpoint::Cursor;
-use keyledger_projector::{ViewsError, read};
+use keyledger_projector::ViewsError;
+use keyledger_projector::read::{self, Within};
 
 use super::{Api, ISSUER, ISSUER_PURCHASES, View};
 use crate::model::{IssuerStatus, LogStatus, ProjectorStatus, Status};
@@ -23,10 +24,11 @@ impl Api {
         let views = self.views_status(view, as_of.at).await?;
         let issuer = Cursor::load(&*self.log, ISSUER).await?.checkpoint().position;
         let due_now = self.log.state_due_count(ISSUER_PURCHASES, self.clock.now()).await?;
+        let mirror = self.mirror.as_ref().and_then(|position| position());
         let head = self.log.head().await?;
         Ok(Status {
             log: LogStatus { position: head.position },
-            mirror: None,
+            mirror: mirror.map(|position| LogStatus { position }),
             issuer: IssuerStatus { position: issuer, due_now },
             projector: ProjectorStatus {
                 position: views.as_ref().map_or(0, |views| views.position),
@@ -34,6 +36,24 @@ impl Api {
             },
             cases_open: views.as_ref().map_or(0, read::Status::cases_open_total),
         })
+    }
+
+    /// The last position of the log.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::NotReady`] when the log cannot be reached.
+    pub async fn log_position(&self) -> Result<u64, Problem> {
+        Ok(self.log.head().await?.position)
+    }
+
+    /// Whether there are views of this build that can be read.
+    ///
+    /// # Errors
+    ///
+    /// [`ViewsError::Unusable`] when there are none; otherwise when they cannot be read.
+    pub async fn require_views(&self) -> Result<(), ViewsError> {
+        self.views.open().await?.status(&Within::default(), self.clock.now()).await.map(drop)
     }
 
     /// The last position that the views show.

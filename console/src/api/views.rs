@@ -2,21 +2,22 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::str::FromStr;
+use std::sync::OnceLock;
 
 use keyledger_projector::ViewsError;
-use keyledger_projector::read::Views;
-use sqlx::sqlite::SqliteConnectOptions;
+use keyledger_projector::read::{self, Views};
 use tokio::sync::Mutex;
 
-/// The views behind one URL: opened when first asked for, and again when another file is in their place.
+/// The views behind one URL: opened when first asked for, and again when others are in their place.
 ///
 /// Roles start in any order, so that the views are missing at first is ordinary.
 #[derive(Debug)]
 pub struct ViewsAt {
     url: String,
-    file: PathBuf,
+    /// `None` where a server has them.
+    file: Option<PathBuf>,
     opened: Mutex<Option<Opened>>,
+    on_server: OnceLock<Views>,
 }
 
 #[derive(Debug)]
@@ -27,15 +28,15 @@ struct Opened {
 }
 
 impl ViewsAt {
-    /// The views at `url`, `sqlite:…`. Nothing is opened yet.
+    /// The views at `url`, `sqlite:…` or `postgres:…`. Nothing is opened yet.
     ///
     /// # Errors
     ///
     /// [`ViewsError::Database`] when the URL is none.
     pub fn new(url: impl Into<String>) -> Result<Self, ViewsError> {
         let url = url.into();
-        let file = SqliteConnectOptions::from_str(&url)?.get_filename().to_path_buf();
-        Ok(Self { url, file, opened: Mutex::new(None) })
+        let file = read::file_of(&url)?;
+        Ok(Self { url, file, opened: Mutex::new(None), on_server: OnceLock::new() })
     }
 
     /// The views as they are now.
@@ -44,7 +45,14 @@ impl ViewsAt {
     ///
     /// [`ViewsError::Unusable`] while there are none, or another build's; ask again later.
     pub async fn open(&self) -> Result<Views, ViewsError> {
-        let place = std::fs::metadata(&self.file).ok().map(|file| (file.dev(), file.ino()));
+        match &self.file {
+            Some(file) => self.open_file(file.clone()).await,
+            None => self.open_on_server().await,
+        }
+    }
+
+    async fn open_file(&self, file: PathBuf) -> Result<Views, ViewsError> {
+        let place = std::fs::metadata(file).ok().map(|file| (file.dev(), file.ino()));
         let mut opened = self.opened.lock().await;
         if let Some(opened) = &*opened
             && Some(opened.place) == place
@@ -58,5 +66,17 @@ impl ViewsAt {
             *opened = Some(Opened { place, views: views.clone() });
         }
         Ok(views)
+    }
+
+    /// Connections are kept whatever views there are: a name on the server means those that are there when it is asked.
+    async fn open_on_server(&self) -> Result<Views, ViewsError> {
+        let views = if let Some(views) = self.on_server.get() {
+            views
+        } else {
+            let views = Views::on_server(&self.url)?;
+            self.on_server.get_or_init(|| views)
+        };
+        views.require_todays().await?;
+        Ok(views.clone())
     }
 }

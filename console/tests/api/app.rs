@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use keyledger_console::access::{Access, Role, Token};
-use keyledger_console::api::{Api, ViewsAt};
+use keyledger_console::api::{Api, MirrorAt, ViewsAt};
 use keyledger_console::{Console, http, serve};
 use keyledger_engine::keys::DeploymentKeys;
 use keyledger_eventlog::log::{Append, EventLog};
@@ -12,6 +12,7 @@ use keyledger_eventlog::memory::MemoryLog;
 use keyledger_schemas::clock::ManualClock;
 use keyledger_schemas::envelope::NewEvent;
 use keyledger_schemas::secret::Secret;
+use keyledger_test_servers::Postgres;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -27,6 +28,10 @@ pub struct App {
     pub clock: Arc<ManualClock>,
     pub dir: TempDir,
     pub url: String,
+    /// Where the views are, if there are any.
+    pub views_url: String,
+    /// The server that has them.
+    pub server: Option<Postgres>,
     client: Client,
     document: Value,
     shutdown: CancellationToken,
@@ -38,22 +43,41 @@ pub async fn start() -> App {
 }
 
 pub async fn start_with(access: impl FnOnce(Access) -> Access) -> App {
+    start_at(access, None, None).await
+}
+
+/// The same, for views on a server.
+pub async fn start_on(server: Postgres) -> App {
+    start_at(|access| access, Some(server), None).await
+}
+
+/// The same, with a mirror of the log.
+pub async fn start_mirrored(position: fn() -> Option<u64>) -> App {
+    start_at(|access| access, None, Some(Arc::new(position))).await
+}
+
+async fn start_at(access: impl FnOnce(Access) -> Access, server: Option<Postgres>, mirror: Option<MirrorAt>) -> App {
     let dir = TempDir::new().unwrap();
+    let views_url = server.as_ref().map_or_else(|| views_url(&dir), Postgres::url);
     let clock = Arc::new(ManualClock::at(at("2026-03-12T09:30:00Z")));
     let log = MemoryLog::new(clock.clone());
-    let views = ViewsAt::new(views_url(&dir)).unwrap();
-    let api = Api::new(Arc::new(log.clone()), views, Arc::new(keys()), clock.clone());
+    let views = ViewsAt::new(views_url.clone()).unwrap();
+    let mut api = Api::new(Arc::new(log.clone()), views, Arc::new(keys()), clock.clone());
+    if let Some(mirror) = mirror {
+        api = api.with_mirror(mirror);
+    }
     let tokens = vec![
         Token::new("api", Role::Admin, &Secret::new(ADMIN)),
         Token::new("reader", Role::Viewer, &Secret::new(VIEWER)),
     ];
-    let console = Console { api, access: Arc::new(access(Access::tokens(tokens))) };
+    let metrics = http::Metrics::new(|| "keyledger_test 1\n".to_owned());
+    let console = Console { api, access: Arc::new(access(Access::tokens(tokens))), metrics };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = CancellationToken::new();
     tokio::spawn(serve(listener, console, shutdown.clone()));
     let document = serde_json::from_str(&http::document()).unwrap();
-    App { log, clock, dir, url, client: Client::new(), document, shutdown }
+    App { log, clock, dir, url, views_url, server, client: Client::new(), document, shutdown }
 }
 
 pub fn at(text: &str) -> Timestamp {

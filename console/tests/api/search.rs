@@ -3,7 +3,17 @@
 use serde_json::Value;
 
 use crate::app::App;
-use crate::shop;
+use crate::{on_both, shop};
+
+on_both! {
+    an_exact_id_leads_straight_to_its_page,
+    bare_tokens_find_what_they_may_mean,
+    queries_find_customers_licenses_and_cases,
+    what_the_views_do_not_hold_is_an_error_and_not_silence,
+    answers_are_grouped_with_counts,
+    a_case_says_where_it_stands,
+    a_slip_in_a_field_is_pointed_at_with_what_was_perhaps_meant,
+}
 
 /// Kind and id of everything found, sorted.
 async fn found(app: &App, text: &str) -> Vec<String> {
@@ -21,9 +31,7 @@ fn path(text: &str) -> String {
     text.bytes().fold("/api/v1/search?q=".to_owned(), |path, byte| format!("{path}%{byte:02X}"))
 }
 
-#[tokio::test]
-async fn an_exact_id_leads_straight_to_its_page() {
-    let app = shop::open().await;
+async fn an_exact_id_leads_straight_to_its_page(app: App) {
     let license = shop::license().to_string();
     for (text, url) in [
         ("cus_ana", "/api/v1/customers/cus_ana".to_owned()),
@@ -39,9 +47,7 @@ async fn an_exact_id_leads_straight_to_its_page() {
     }
 }
 
-#[tokio::test]
-async fn bare_tokens_find_what_they_may_mean() {
-    let app = shop::open().await;
+async fn bare_tokens_find_what_they_may_mean(app: App) {
     let ours = format!("license {}", shop::license());
     let adopted = format!("license {}", shop::unit("sub_adopted").license(1));
     let key = shop::key().expose().to_owned();
@@ -72,9 +78,7 @@ async fn bare_tokens_find_what_they_may_mean() {
     }
 }
 
-#[tokio::test]
-async fn queries_find_customers_licenses_and_cases() {
-    let app = shop::open().await;
+async fn queries_find_customers_licenses_and_cases(app: App) {
     let ours = format!("license {}", shop::license());
     let adopted = format!("license {}", shop::unit("sub_adopted").license(1));
     let mut both = vec![ours.clone(), adopted.clone()];
@@ -108,9 +112,7 @@ async fn queries_find_customers_licenses_and_cases() {
     assert_eq!(found(&app, &by_key).await, [ours]);
 }
 
-#[tokio::test]
-async fn what_the_views_do_not_hold_is_an_error_and_not_silence() {
-    let app = shop::open().await;
+async fn what_the_views_do_not_hold_is_an_error_and_not_silence(app: App) {
     for (query, column) in [
         ("country:de", 1),
         ("ana is:undelivered", 5),
@@ -125,15 +127,11 @@ async fn what_the_views_do_not_hold_is_an_error_and_not_silence() {
     }
 }
 
-#[tokio::test]
-async fn answers_are_grouped_with_counts() {
-    let app = shop::open().await;
-    insta::assert_json_snapshot!(search(&app, "is:no-key or case:unrouted").await);
+async fn answers_are_grouped_with_counts(app: App) {
+    insta::assert_json_snapshot!("answers_are_grouped_with_counts", search(&app, "is:no-key or case:unrouted").await);
 }
 
-#[tokio::test]
-async fn a_case_says_where_it_stands() {
-    let app = shop::open().await;
+async fn a_case_says_where_it_stands(app: App) {
     let closed = search(&app, &shop::closed().to_string()).await;
     assert_eq!(closed["exact"]["status"], "closed");
     let by_customer = search(&app, "email=li@example.com case=no_key").await;
@@ -141,9 +139,7 @@ async fn a_case_says_where_it_stands() {
     assert_eq!(search(&app, "cus_ana").await["exact"]["status"], Value::Null);
 }
 
-#[tokio::test]
-async fn a_slip_in_a_field_is_pointed_at_with_what_was_perhaps_meant() {
-    let app = shop::open().await;
+async fn a_slip_in_a_field_is_pointed_at_with_what_was_perhaps_meant(app: App) {
     let problem = app.problem(&path("emial~example")).await;
     let fault = &problem["errors"][0];
     assert_eq!((&fault["column"], &fault["suggestion"]), (&1.into(), &"email".into()), "{problem}");

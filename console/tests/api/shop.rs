@@ -12,13 +12,36 @@ use keyledger_schemas::envelope::NewEvent;
 use keyledger_schemas::event::{Event, LicenseIssued, LicenseTerms, SETTINGS_STREAM, SettingsChanged};
 use keyledger_schemas::ids::{CaseId, LicenseId, Mode, PurchaseId, Scope, SourceName, UnitId};
 use keyledger_schemas::stripe::fact::SubscriptionSeen;
+use keyledger_test_servers::Postgres;
 use serde_json::{Value, json};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 use crate::app::{self, App, at, keys};
 
-const SCHEMA: &str = include_str!("../../../projector/migrations/sqlite/0001_views.sql");
+/// Runs each of these tests over the shop, with its views on both engines.
+#[macro_export]
+macro_rules! on_both {
+    ($($name:ident,)*) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name($crate::shop::open().await).await;
+            })*
+        }
+
+        mod on_postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name($crate::shop::open_on_postgres().await).await;
+            })*
+        }
+    };
+}
+
+const SQLITE: &str = include_str!("../../../projector/migrations/sqlite/0001_views.sql");
+const POSTGRES: &str = include_str!("../../../projector/migrations/postgres/0001_views.sql");
 
 pub fn scope() -> Scope {
     Scope::new(SourceName::default(), Mode::Live)
@@ -63,17 +86,39 @@ pub fn closed() -> CaseId {
 
 /// Writes another cause into Li's case.
 pub async fn cause(app: &App, cause: &str, awaits_issuer: bool) {
-    let options: SqliteConnectOptions = app::views_url(&app.dir).parse().unwrap();
-    let mut db = options.connect().await.unwrap();
-    let text = "update casefile set cause = $1, awaits_issuer = $2 where id = $3";
-    let query = sqlx::query(text).bind(cause).bind(awaits_issuer).bind(no_key().to_string());
-    query.execute(&mut db).await.unwrap();
-    db.close().await.unwrap();
+    let (awaits, id) = (i64::from(awaits_issuer), no_key());
+    run(app, &format!("update casefile set cause = '{cause}', awaits_issuer = {awaits} where id = '{id}'")).await;
+}
+
+/// Runs statements on the views, behind everybody's back.
+pub async fn run(app: &App, statements: &str) {
+    // Its own lines would hold what the lines of the API must not.
+    if app.server.is_some() {
+        let options: PgConnectOptions = app.views_url.parse().unwrap();
+        let mut db = options.disable_statement_logging().connect().await.unwrap();
+        let statements = format!("set search_path = keyledger_views; {statements}");
+        sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut db).await.unwrap();
+        db.close().await.unwrap();
+    } else {
+        let options: SqliteConnectOptions = app.views_url.parse().unwrap();
+        let options = options.create_if_missing(true).disable_statement_logging();
+        let mut db = options.connect().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&mut db).await.unwrap();
+        db.close().await.unwrap();
+    }
 }
 
 /// A running API over the shop.
 pub async fn open() -> App {
-    let app = app::start().await;
+    furnish(app::start().await).await
+}
+
+/// The same, with its views on a server of its own.
+pub async fn open_on_postgres() -> App {
+    furnish(app::start_on(Postgres::start_with(&["fsync=off"])).await).await
+}
+
+async fn furnish(app: App) -> App {
     let issued = issued();
     let sealed = match Event::decode(&issued.kind, &issued.data).unwrap() {
         Some(Event::LicenseIssued(issued)) => issued.key.unwrap(),
@@ -83,18 +128,17 @@ pub async fn open() -> App {
     app.append(filler.map(|event| NewEvent { kind: "stripe.invoice.paid".to_owned(), ..event }).collect()).await;
     app.append(vec![issued]).await;
 
-    let url = app::views_url(&app.dir);
-    let options: SqliteConnectOptions = url.parse().unwrap();
-    let mut db = options.create_if_missing(true).connect().await.unwrap();
-    sqlx::raw_sql(SCHEMA).execute(&mut db).await.unwrap();
+    let on_server = app.server.is_some();
+    let schema = if on_server { format!("create schema keyledger_views; {POSTGRES}") } else { SQLITE.to_owned() };
+    let mut db = Rows { no_bytes: if on_server { "''" } else { "x''" }, statements: schema };
     let meta = json!({"id": 1, "schema_version": SCHEMA_VERSION, "projection_version": PROJECTION_VERSION});
-    insert(&mut db, "view_meta", meta).await;
-    insert(&mut db, "checkpoint", json!({"name": "projector", "position": 10, "chain": ""})).await;
-    customers(&mut db).await;
-    subscriptions(&mut db).await;
-    licenses(&mut db, &serde_json::to_value(sealed).unwrap()).await;
-    cases(&mut db).await;
-    db.close().await.unwrap();
+    db.insert("view_meta", &meta);
+    db.insert("checkpoint", &json!({"name": "projector", "position": 10, "chain": ""}));
+    customers(&mut db);
+    subscriptions(&mut db);
+    licenses(&mut db, &serde_json::to_value(sealed).unwrap());
+    cases(&mut db);
+    run(&app, &db.statements).await;
     app
 }
 
@@ -131,7 +175,7 @@ pub fn settings(fields: &Value) -> NewEvent {
     NewEvent { kind: changed.kind().to_owned(), ..event("settings-1", SETTINGS_STREAM, changed.encode()) }
 }
 
-async fn customers(db: &mut SqliteConnection) {
+fn customers(db: &mut Rows) {
     let people = [("ana", "Ana Ruiz", "live", "8812"), ("li", "Li Wei", "live", ""), ("bo", "Bo Berg", "test", "")];
     for (number, (id, name, mode, cryptolens)) in people.into_iter().enumerate() {
         let mut facts = CustomerFacts { name: Some(name.to_owned()), ..CustomerFacts::default() };
@@ -146,14 +190,14 @@ async fn customers(db: &mut SqliteConnection) {
             "first_position": number + 1, "last_position": number + 1,
             "sort_key": format!("{:020}/{id}", number + 1),
         });
-        insert(db, "customer", row).await;
+        db.insert("customer", &row);
         let contact =
             json!({"email": email, "scope": format!("default:-:{mode}"), "object_kind": "customer", "object": id});
-        insert(db, "contact", contact).await;
+        db.insert("contact", &contact);
     }
 }
 
-async fn subscriptions(db: &mut SqliteConnection) {
+fn subscriptions(db: &mut Rows) {
     for (number, name) in ["ana", "li"].into_iter().enumerate() {
         let (id, customer, position) = (format!("sub_{name}"), format!("cus_{name}"), number + 4);
         let mut facts = SubscriptionFacts::default();
@@ -166,27 +210,27 @@ async fn subscriptions(db: &mut SqliteConnection) {
                 "first_position": position, "last_position": position, "sort_key": format!("{position:020}/{kind}/{id}"),
             })
         };
-        insert(db, "object", object("subscription", &id, "active", &facts)).await;
+        db.insert("object", &object("subscription", &id, "active", &facts));
         let mut invoice = object("invoice", &format!("in_{name}"), "paid", "{}");
         invoice["amount_minor"] = json!(4900);
         invoice["currency"] = json!("eur");
         invoice["number"] = json!(format!("F4A1-000{position}"));
         invoice["happened_at"] = json!(time("2026-03-01T00:00:00Z"));
-        insert(db, "object", invoice).await;
+        db.insert("object", &invoice);
         let purchase = json!({
             "scope": "default:-:live", "id": id, "source": "default", "mode": "live", "customer": customer, "names": "{}",
             "opened_at": time("2026-03-01T00:00:00Z"), "first_position": position, "last_position": position,
         });
-        insert(db, "purchase", purchase).await;
+        db.insert("purchase", &purchase);
         let sold = json!({"scope": "default:-:live", "kind": "price", "id": "price_pro", "purchase": id});
-        insert(db, "sold", sold).await;
+        db.insert("sold", &sold);
         let owed = json!({
             "scope": "default:-:live", "purchase": id, "item": "si_1", "number": 1, "source": "default", "mode": "live",
             "paid_until": time("2026-04-01T00:00:00Z"), "has_counting": 1, "charged": 1, "standing": "active",
             "open": if name == "li" { json!("no_key") } else { Value::Null },
             "cause": if name == "li" { json!("provider_refused") } else { Value::Null }, "price": "price_pro",
         });
-        insert(db, "obligation", owed).await;
+        db.insert("obligation", &owed);
     }
 }
 
@@ -202,7 +246,7 @@ fn snapshot(id: &str, customer: &str) -> SubscriptionSeen {
     .unwrap()
 }
 
-async fn licenses(db: &mut SqliteConnection, sealed: &Value) {
+fn licenses(db: &mut Rows, sealed: &Value) {
     let row = |id: String, position: usize| {
         json!({
             "id": id, "scope": "default:-:live", "source": "default", "mode": "live", "purchase": "sub_ana", "item": "si_1",
@@ -225,16 +269,16 @@ async fn licenses(db: &mut SqliteConnection, sealed: &Value) {
     ] {
         ours[column] = value;
     }
-    insert(db, "license", ours).await;
+    db.insert("license", &ours);
     let mut adopted = row(unit("sub_adopted").license(1).to_string(), 8);
     adopted["origin"] = json!("adopted");
     adopted["provider"] = json!("cryptolens");
     adopted["provider_id"] = json!("88121");
     adopted["product"] = json!("3349");
-    insert(db, "license", adopted).await;
+    db.insert("license", &adopted);
 }
 
-async fn cases(db: &mut SqliteConnection) {
+fn cases(db: &mut Rows) {
     let case = |id: CaseId, kind: &str, status: &str, subject: String, position: usize| {
         json!({
             "id": id.to_string(), "kind": kind, "status": status, "scope": "default:-:live", "source": "default",
@@ -257,18 +301,18 @@ async fn cases(db: &mut SqliteConnection) {
     ] {
         open[column] = value;
     }
-    insert(db, "casefile", open).await;
-    insert(db, "casefile", case(unrouted(), "unrouted", "open", "default:-:live:re_1".to_owned(), 6)).await;
+    db.insert("casefile", &open);
+    db.insert("casefile", &case(unrouted(), "unrouted", "open", "default:-:live:re_1".to_owned(), 6));
     let mut surplus = case(surplus(), "surplus_key", "open", surplus_subject(), 7);
     for (column, value) in [("purchase", json!("sub_ana")), ("item", json!("si_1")), ("number", json!(1))] {
         surplus[column] = value;
     }
-    insert(db, "casefile", surplus).await;
+    db.insert("casefile", &surplus);
     let mut done = case(closed(), "no_key", "closed", unit("sub_ana").to_string(), 4);
     for (column, value) in [("purchase", json!("sub_ana")), ("item", json!("si_1")), ("number", json!(1))] {
         done[column] = value;
     }
-    insert(db, "casefile", done).await;
+    db.insert("casefile", &done);
 }
 
 /// A time as the views write it.
@@ -277,19 +321,25 @@ fn time(text: &str) -> String {
     format!("{at:.9}")
 }
 
-async fn insert(db: &mut SqliteConnection, table: &str, row: Value) {
-    let row = row.as_object().unwrap();
-    let columns: Vec<&str> = row.keys().map(String::as_str).collect();
-    let marks: Vec<String> = (1..=columns.len()).map(|number| format!("${number}")).collect();
-    let text = format!("insert into {table} ({}) values ({})", columns.join(", "), marks.join(", "));
-    let mut query = sqlx::query(AssertSqlSafe(text));
-    for (column, value) in row {
-        query = match value {
-            Value::String(text) if column == "chain" => query.bind(text.as_bytes().to_vec()),
-            Value::String(text) => query.bind(text.clone()),
-            Value::Number(number) => query.bind(number.as_i64()),
-            _ => query.bind(None::<String>),
+/// Rows as the statements that write them.
+struct Rows {
+    /// No bytes at all, as the engine writes them.
+    no_bytes: &'static str,
+    statements: String,
+}
+
+impl Rows {
+    fn insert(&mut self, table: &str, row: &Value) {
+        let row = row.as_object().unwrap();
+        let columns: Vec<&str> = row.keys().map(String::as_str).collect();
+        let value = |(column, value): (&String, &Value)| match value {
+            Value::String(_) if column == "chain" => self.no_bytes.to_owned(),
+            Value::String(text) => format!("'{}'", text.replace('\'', "''")),
+            Value::Number(number) => number.to_string(),
+            _ => "null".to_owned(),
         };
+        let values: Vec<String> = row.iter().map(value).collect();
+        let statement = format!("\ninsert into {table} ({}) values ({});", columns.join(", "), values.join(", "));
+        self.statements.push_str(&statement);
     }
-    query.execute(db).await.unwrap_or_else(|error| panic!("{table}: {error}"));
 }
