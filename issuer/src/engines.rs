@@ -12,8 +12,8 @@ use crate::provider::{Capabilities, Provider};
 /// How many calls one engine gets at once: fewer than there are workers, so that one that hangs does not hold up the others.
 pub const CALLS_AT_ONCE: usize = 24;
 
-/// The configured engines.
-#[derive(Default)]
+/// The configured engines. Clones share the places at them.
+#[derive(Clone, Default)]
 pub struct Engines {
     engines: BTreeMap<ProviderName, Arc<dyn Provider>>,
     lines: BTreeMap<ProviderName, Arc<Semaphore>>,

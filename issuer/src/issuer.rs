@@ -23,6 +23,9 @@ use crate::reader::{NAME, Reader};
 use crate::work::Work;
 use crate::worker::Worker;
 
+/// How often a standby looks whether the lease was given back.
+const STANDBY_POLL: Duration = Duration::from_millis(500);
+
 /// How the issuer works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -40,6 +43,7 @@ impl Default for Options {
 }
 
 /// What the issuer is made of.
+#[derive(Clone)]
 pub struct Parts {
     /// The log, and the state beside it.
     pub log: Arc<dyn EventLog>,
@@ -51,7 +55,7 @@ pub struct Parts {
     pub engines: Engines,
     /// Seals license keys into events.
     pub keys: Arc<DeploymentKeys>,
-    /// Who holds the lease: unlike every process that may run at the same time, the same after a restart.
+    /// Who holds the lease: unlike every process that may run at the same time.
     pub holder: String,
     /// How it works.
     pub options: Options,
@@ -88,15 +92,19 @@ impl Issuer {
     /// [`IssuerError::Log`] when the log cannot be reached.
     pub async fn start(parts: Parts, shutdown: &CancellationToken) -> Result<Option<Self>, IssuerError> {
         let ttl = Duration::from_millis(parts.options.lease_ms).max(lease_min(&parts));
+        let mut active = None;
         let lease = loop {
             let now = parts.clock.now();
             match Lease::acquire(&*parts.log, LEASE, &parts.holder, now, ttl).await? {
                 Taken::Ours(lease) => break lease,
                 Taken::Held { holder, until } => {
-                    info!(lease.holder = holder, "another issuer is active; standing by");
+                    if active.as_ref() != Some(&holder) {
+                        info!(lease.holder = holder, "another issuer is active; standing by");
+                        active = Some(holder);
+                    }
                     let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
                     tokio::select! {
-                        () = tokio::time::sleep(left.clamp(Duration::from_millis(100), ttl)) => {}
+                        () = tokio::time::sleep(left.clamp(Duration::from_millis(100), STANDBY_POLL)) => {}
                         () = shutdown.cancelled() => return Ok(None),
                     }
                 }
