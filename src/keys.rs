@@ -1,11 +1,14 @@
 //! Whether the deployment's keys are those that its log belongs to. Other keys would make other license keys, and open
 //! none of those that were sold.
+//!
+//! The first process that uses keys with a log notes their name beside it; the log's own sealed license keys name theirs.
 
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use keyledger_engine::keys::DeploymentKeys;
-use keyledger_eventlog::log::EventLog;
+use keyledger_eventlog::log::{Append, AppendError, EventLog};
+use keyledger_eventlog::state::{StateChange, StateWrite};
 use keyledger_schemas::envelope::{Position, Recorded};
 use keyledger_schemas::event::Event;
 
@@ -16,46 +19,92 @@ const PAGE: Position = 256;
 /// must not take longer than a start may.
 const LOOKED_AT_MAX: Position = 50_000;
 
+/// Where the name of the sealing key is noted beside the log.
+const NAMESPACE: &str = "deployment";
+const KEY: &str = "sealing_key";
+
+/// What a log says of the keys that belong to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OfLog {
+    /// None were ever used with it.
+    Nothing,
+    /// Those whose sealing key has this name.
+    Key(String),
+    /// Nobody looked at all of it.
+    Unknown,
+}
+
 /// What to say of a log whose keys are not there.
 pub fn missing(events: Position, keys_dir: &Path) -> String {
     format!(
-        "the log holds {events} events, and the keys that belong to it are not in {}: restore them from the backup; new \
-         ones would make other license keys",
+        "the log holds {events} events, and the keys that belong to it are not in {}: restore them from the backup, or \
+         copy them from the machine that has them; new ones would make other license keys",
         keys_dir.display()
     )
 }
 
-/// Refuses keys that are not those the log's latest sealed license key was sealed with.
+/// Refuses keys that are not those that were used with the log.
 ///
 /// # Errors
 ///
 /// When they are others, or the log cannot be read.
 pub async fn require_those_of(log: &dyn EventLog, keys: &DeploymentKeys, keys_dir: &Path) -> anyhow::Result<()> {
-    let Some(theirs) = sealed_with(log).await? else { return Ok(()) };
+    let OfLog::Key(theirs) = of_log(log).await? else { return Ok(()) };
     let ours = keys.sealing_key_id();
     if theirs != ours {
         bail!(
             "the license keys in the log are sealed with the key {theirs}, and {} holds {ours}: restore the keys that \
-             belong to this log from the backup; these can read none of them, and would make others",
+             belong to this log from the backup, or copy them from the machine that has them; these can read none of \
+             them, and would make others",
             keys_dir.display()
         );
     }
     Ok(())
 }
 
-/// The name of the key that the log's latest license key is sealed with, if it holds one.
-async fn sealed_with(log: &dyn EventLog) -> anyhow::Result<Option<String>> {
+/// Notes beside the log that these keys belong to it. Of two processes that do so with different keys one is refused.
+///
+/// # Errors
+///
+/// When others were noted a moment ago, or the log cannot be written.
+pub async fn claim(log: &dyn EventLog, keys: &DeploymentKeys, keys_dir: &Path) -> anyhow::Result<()> {
+    if log.state(NAMESPACE, KEY).await.context("reading the log")?.is_some() {
+        return Ok(());
+    }
+    let row = StateWrite {
+        namespace: NAMESPACE.to_owned(),
+        key: KEY.to_owned(),
+        expected: Some(0),
+        change: StateChange::Put { value: keys.sealing_key_id().into_bytes(), due_at: None },
+    };
+    match log.append(Append { state: vec![row], ..Append::default() }).await {
+        Ok(_) => Ok(()),
+        // Another process was first.
+        Err(AppendError::StaleState { .. }) => require_those_of(log, keys, keys_dir).await,
+        Err(error) => Err(error).context("noting beside the log which keys belong to it"),
+    }
+}
+
+/// What the log says of the keys that belong to it.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub async fn of_log(log: &dyn EventLog) -> anyhow::Result<OfLog> {
+    if let Some(row) = log.state(NAMESPACE, KEY).await.context("reading the log")? {
+        return Ok(OfLog::Key(String::from_utf8_lossy(&row.value).into_owned()));
+    }
     let head = log.head().await.context("reading the log")?.position;
     let mut end = head;
     while end > head.saturating_sub(LOOKED_AT_MAX) {
         let before = end.saturating_sub(PAGE);
         let page = log.read_after(before, usize::try_from(end - before)?).await.context("reading the log")?;
         if let Some(name) = page.iter().rev().find_map(sealing_key) {
-            return Ok(Some(name));
+            return Ok(OfLog::Key(name));
         }
         end = before;
     }
-    Ok(None)
+    Ok(if end == 0 { OfLog::Nothing } else { OfLog::Unknown })
 }
 
 /// The name of the sealing key, if the event carries a sealed license key.

@@ -1,10 +1,10 @@
 //! How roles start and stop together.
 //!
 //! The first SIGTERM or Ctrl-C asks the roles to stop in the order of the data: those that take something in, then those
-//! that work on it, then those that show it, each asked when the one before has left. So nothing that was taken in is
-//! left lying between two roles. A second signal, or the deadline, drops what is left; that is safe at any line. A role
-//! that ends on its own, well or not, ends the process with a failure: half a service is worse than none, because nobody
-//! notices.
+//! that work on it, then those that show it, then those that carry it elsewhere, each asked when the one before has
+//! left. So nothing that was taken in is left lying between two roles. A second signal, or the deadline, drops what is
+//! left; that is safe at any line. A role that ends on its own, well or not, ends the process with a failure: half a
+//! service is worse than none, because nobody notices.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -24,10 +24,12 @@ pub enum Stage {
     Work,
     /// Shows what is in the log.
     Show,
+    /// Carries what is in the log elsewhere, for those who stopped before it to the last.
+    Carry,
 }
 
 /// The order in which stages stop.
-const ORDER: [Stage; 3] = [Stage::Intake, Stage::Work, Stage::Show];
+const ORDER: [Stage; 4] = [Stage::Intake, Stage::Work, Stage::Show, Stage::Carry];
 
 /// How a task of a role ended.
 type Ended = Result<(Id, anyhow::Result<()>), JoinError>;

@@ -2,15 +2,20 @@
 
 use std::io::{self, IsTerminal};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::Environment;
 
 /// What is logged unless `RUST_LOG` says otherwise.
 const DEFAULT_FILTER: &str = "info,sqlx=warn,hyper=warn,reqwest=warn";
+
+/// How often old samples are folded away.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Starts logging: text on a terminal, else one JSON object on each line. `RUST_LOG` filters; a filter that cannot be
 /// read is passed over, and said so.
@@ -50,4 +55,15 @@ pub fn count() -> anyhow::Result<PrometheusHandle> {
     metrics::gauge!("keyledger_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     *counting = Some(handle.clone());
     Ok(handle)
+}
+
+/// Folds old samples away until told to stop; without it memory would grow.
+pub async fn keep(metrics: &PrometheusHandle, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        metrics.run_upkeep();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(UPKEEP_EVERY) => {}
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use figment::providers::Format;
-use keyledger::settings::{EXAMPLE, Environment, Settings};
+use keyledger::settings::{EXAMPLE, Environment, Fallback, Settings};
 use keyledger_schemas::ids::{Mode, PriceId, ProviderName, SourceName};
 use keyledger_schemas::secret::Secret;
 
@@ -88,6 +88,8 @@ fn the_example_file_shows_every_setting() {
         &["stripe", "default"],
         &["policy"],
         &["issuer"],
+        &["projector"],
+        &["nats"],
         &["provider", "stub"],
         &["catalog"],
     ] {
@@ -143,8 +145,8 @@ fn lists_tables_and_lengths_of_time_can_come_from_the_environment() {
 #[test]
 fn everything_lies_in_the_data_folder_unless_it_is_named() {
     let settings = load("log = \"sqlite:/precious/log.db\"", [("KEYLEDGER_DATA_DIR", "/var/kl")]).unwrap();
-    assert_eq!(settings.log, Path::new("/precious/log.db"));
-    assert_eq!(settings.views, Path::new("/var/kl/views.db"));
+    assert_eq!(settings.log.file(), Some(Path::new("/precious/log.db")));
+    assert_eq!(settings.views.file(), Some(Path::new("/var/kl/views.db")));
     assert_eq!(settings.keys_dir, Path::new("/var/kl/keys"));
     assert_eq!(settings.api.token_file, Path::new("/var/kl/api.token"));
 }
@@ -263,9 +265,100 @@ fn settings_never_show_secrets() {
 
 #[test]
 fn what_is_not_in_this_version_is_named() {
-    let file = "log = \"postgres://kl@db/keyledger\"\n[nats]\nurl = \"nats://x\"\n[provider.cryptlex]\naccess_token_file = \"x\"";
+    let said = problems("[provider.cryptlex]\naccess_token_file = \"x\"", []);
+    assert_eq!(said.iter().filter(|it| it.contains("not in this version")).count(), 1, "{said:#?}");
+}
+
+#[test]
+fn log_and_views_may_be_on_a_server_and_one_password_file_serves_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("postgres");
+    fs::write(&path, "plan/ted\n").unwrap();
+    let file = format!(
+        "log = \"postgres://kl@db/keyledger\"\nviews = \"postgresql://kl@db/views\"\nlog_password_file = {path:?}"
+    );
+    let settings = load(&file, []).unwrap();
+    assert_eq!(settings.log.url().expose(), "postgres://kl:plan%2Fted@db/keyledger");
+    assert_eq!(settings.views.url().expose(), "postgres://kl:plan%2Fted@db/views");
+    assert_eq!(settings.log.to_string(), "postgres://kl@db/keyledger");
+    assert!(!format!("{settings:?}").contains("ted"));
+}
+
+#[test]
+fn a_mirror_is_set_from_the_environment_and_its_defaults_are_those_of_the_example() {
+    let settings = load("", [("KEYLEDGER_NATS__URL", "nats://kl:planted@127.0.0.1:4222")]).unwrap();
+    assert!(!format!("{settings:?}").contains("planted"));
+    let nats = settings.nats.unwrap();
+    let server = nats.server;
+    assert_eq!((server.stream.as_str(), server.replicas, server.connect_timeout.as_millis()), ("KL_LOG", 1, 5000));
+    assert_eq!(nats.fallback, Fallback::Sql);
+    assert!(load("", []).unwrap().nats.is_none());
+}
+
+#[test]
+fn everything_that_is_wrong_with_servers_is_told_at_once() {
+    let file = "
+        log = \"postgres://planted\"
+        views = \"postgres://kl:planted@db/keyledger\"
+        views_password = \"planted\"
+        [nats]
+        url = \"http://nats\"
+        stream = \"KL.LOG\"
+        replicas = 6
+        user = \"kl\"
+        token = \"planted\"
+        fallback = \"guess\"
+        tls_ca_file = \"/nowhere\"
+        [issuer]
+        listen = \"127.0.0.1:8080\"
+    ";
     let said = problems(file, []);
-    assert_eq!(said.iter().filter(|it| it.contains("not in this version")).count(), 3, "{said:#?}");
+    for hint in [
+        "`log` names no user",
+        "`views` and `views_password` both",
+        "`nats.url` must be",
+        "`nats.stream` must be",
+        "`nats.replicas` must be from 1 to 5",
+        "`nats`: user, token are all set",
+        "`nats.fallback` must be \"sql\" or \"wait\", not \"guess\"",
+        "`nats.tls_ca_file`: /nowhere",
+        "`ingest.listen` and `issuer.listen` are both",
+    ] {
+        assert!(said.iter().any(|it| it.contains(hint)), "{hint}\n{said:#?}");
+    }
+    assert_eq!(said.len(), 9, "{said:#?}");
+    assert!(said.iter().all(|it| !it.contains("planted")), "{said:#?}");
+}
+
+#[test]
+fn a_mirror_needs_a_url_and_one_whole_way_to_log_in() {
+    assert!(problems("[nats]\nreplicas = 1", [])[0].contains("`nats.url` is not set"));
+    assert!(problems("[nats]\nurl = \"nats://x\"\nuser = \"kl\"", [])[0].contains("`nats.user` needs"));
+    assert!(problems("[nats]\nurl = \"nats://x\"\npassword = \"kl\"", [])[0].contains("`nats.password` needs"));
+    assert!(problems("[nats]\nurl = \"nats://x\"\ntoken = \" \"", [])[0].contains("blank"));
+    assert!(problems("[nats]\nurl = \"nats://x\"\nnkey_file = \"/nowhere\"", [])[0].contains("/nowhere"));
+    assert!(problems("log_password = \"x\"", [])[0].contains("is a file"));
+}
+
+#[test]
+fn what_leaves_the_machine_unencrypted_is_warned_of() {
+    let file = "
+        log = \"postgres://kl@db/keyledger\"
+        views = \"postgres://kl@db/keyledger\"
+        [nats]
+        url = \"nats://a,nats://b\"
+        [[catalog]]
+    ";
+    let warnings = load(file, []).unwrap().warnings();
+    for hint in ["sslmode=verify-full", "without TLS", "write 3"] {
+        assert!(warnings.iter().any(|it| it.contains(hint)), "{hint}: {warnings:#?}");
+    }
+    assert_eq!(warnings.len(), 3, "{warnings:#?}");
+    let near = "log = \"postgres://kl@localhost/keyledger\"\n[nats]\nurl = \"nats://127.0.0.1\"\n[[catalog]]";
+    let settings = load(near, []).unwrap();
+    assert_eq!(settings.warnings(), Vec::<String>::new());
+    let of_roles = settings.warnings_of_roles();
+    assert!(of_roles.len() == 1 && of_roles[0].contains("`views` is the file"), "{of_roles:#?}");
 }
 
 #[test]

@@ -63,6 +63,54 @@ Examples:
   keyledger up --accept-loss                        once, after restoring an older backup
   stripe listen --forward-to localhost:8080/webhooks/stripe")]
     Up(Up),
+    /// Take webhooks into the log, and keep its mirror on NATS. One role alone; several may run.
+    #[command(
+        after_help = "Roles are processes of their own, on one machine or several, in any order, on one configuration:
+PostgreSQL for log and views, and NATS, if `[nats]` is set. On one machine they share `data_dir`;
+on several, copy its `keys` folder to those with an issuer or a console. Each prints a line like
+  {\"ready\": true, \"role\": \"ingest\", \"ingest\": \"http://127.0.0.1:8080\"}
+
+Told to stop, it takes requests for another moment (`ingest.drain_ms`), each answer ending its
+connection, so that a proxy turns to the other one: restart them one after the other.
+
+While the log lacks events that its mirror or the views have seen, it answers 503, and goes on by
+itself once they are back; --accept-loss goes on without them.
+
+Examples:
+  keyledger ingest
+  keyledger ingest --config /etc/keyledger.toml"
+    )]
+    Ingest(RoleArgs),
+    /// Issue licenses. One role alone; of several one works, and the others stand by.
+    #[command(after_help = "Prints one line of JSON on stdout once it is ready:
+  {\"ready\": true, \"role\": \"issuer\", \"health\": \"http://127.0.0.1:8083\"}
+
+`/health/ready` says whether it is `active` or `standby`. A standby takes over at once when the
+other one leaves in order, and after `issuer.lease_ms` when it was killed. One that was replaced
+stands by again; nothing it had in hand is recorded twice.
+
+Examples:
+  keyledger issuer
+  KEYLEDGER_ISSUER__LISTEN=127.0.0.1:0 keyledger issuer      a second one on this machine")]
+    Issuer(RoleArgs),
+    /// Keep the views. One role alone; several may run.
+    #[command(after_help = "Prints one line of JSON on stdout once it is ready:
+  {\"ready\": true, \"role\": \"projector\", \"health\": \"http://127.0.0.1:8084\"}
+
+Views that have seen events that the log lacks are left as they are until those are back;
+--accept-loss makes the views anew.
+
+Examples:
+  keyledger projector
+  keyledger projector --accept-loss                 once, after restoring an older backup")]
+    Projector(RoleArgs),
+    /// Answer the API, over the log and the views. One role alone; several may run.
+    #[command(after_help = "Prints one line of JSON on stdout once it is ready:
+  {\"ready\": true, \"role\": \"console\", \"api\": \"http://127.0.0.1:8081\"}
+
+Example:
+  keyledger console")]
+    Console(RoleArgs),
     /// Show it at work: a service on a fresh folder, fed with made-up Stripe events.
     #[command(after_help = "Nothing is left behind, and nothing leaves this machine.
 
@@ -194,7 +242,7 @@ impl Default for Verb {
 pub struct Up {
     /// Leave a role out, for maintenance. The views stay right.
     #[arg(long, value_name = "ROLE")]
-    pub without: Vec<Role>,
+    pub without: Vec<Left>,
     /// Go on with a log that was restored from a backup older than the views.
     #[arg(long)]
     pub accept_loss: bool,
@@ -202,9 +250,17 @@ pub struct Up {
 
 /// A role that can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Role {
+pub enum Left {
     /// Nothing is issued; cases open and age.
     Issuer,
+}
+
+/// `ingest`, `issuer`, `projector`, `console`
+#[derive(Debug, Default, Args)]
+pub struct RoleArgs {
+    /// Go on although the log lacks events that its mirror or the views have: it was restored from an older backup.
+    #[arg(long)]
+    pub accept_loss: bool,
 }
 
 /// `demo`
@@ -519,15 +575,25 @@ pub enum EventVerb {
     /// Read the whole log and check positions, versions, content and chain. Exits with 3 at the first fault.
     #[command(after_help = "Example:\n  keyledger events verify")]
     Verify,
-    /// Write the whole log into a file, to be imported elsewhere.
-    #[command(after_help = "Examples:
+    /// Write the log into a file, to be imported elsewhere.
+    #[command(
+        after_help = "The file holds everything that the log holds, personal data among it. It is whole when it is there.
+
+Examples:
   keyledger events export log.jsonl
-  keyledger events export - | gzip > log.jsonl.gz")]
+  keyledger events export --after 41200 rest.jsonl  what came after that position
+  keyledger events export - | gzip > log.jsonl.gz"
+    )]
     Export(ExportEvents),
-    /// Fill a log that does not hold anything yet with what was exported: same positions, same chain.
-    #[command(after_help = "Examples:
+    /// Put an exported log back as it was: same positions, same times, same chain.
+    #[command(
+        after_help = "The log of the settings is made where there is none. What it holds already is compared and skipped, so that an
+import that was interrupted is begun again. Stop keyledger first. What it knows beside the log, it makes anew at its next start.
+
+Examples:
   keyledger events import log.jsonl
-  gzip -dc log.jsonl.gz | keyledger events import -")]
+  gzip -dc log.jsonl.gz | keyledger events import -"
+    )]
     Import(ImportEvents),
 }
 
@@ -536,6 +602,9 @@ pub enum EventVerb {
 pub struct ExportEvents {
     /// Where to write; `-` writes to stdout.
     pub file: PathBuf,
+    /// Those after this position alone, for a log that holds the ones before it.
+    #[arg(long, value_name = "POSITION")]
+    pub after: Option<u64>,
 }
 
 /// `events import`

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::args::Backup;
 use super::{Context, open};
-use crate::output::{Exit, counted};
+use crate::output::{Exit, WrongUse, counted};
 
 /// Copies the log and the keys into a folder. What an earlier backup left there is replaced once the new copy is whole.
 ///
@@ -24,7 +24,20 @@ use crate::output::{Exit, counted};
 /// When the log cannot be read or the folder not be written; an earlier backup is then as it was.
 pub async fn run(context: &Context, backup: &Backup) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let log = open::log_of(&settings).await?;
+    let Some(file) = settings.log.file().filter(|file| file.exists()) else {
+        // Says so where there is none; on a server there is another way.
+        open::log_of(&settings).await?.close().await;
+        return Err(WrongUse(format!(
+            "the log is in {}: back it up with PostgreSQL's own means (`pg_basebackup` with WAL archiving, or `pg_dump`), or \
+             write it out with `keyledger events export FILE`; and keep a copy of {}, without which no license key can be \
+             read",
+            settings.log,
+            open::absolute(&settings.keys_dir).display()
+        ))
+        .into());
+    };
+    let log = SqliteLog::open(&file.to_string_lossy(), Arc::new(SystemClock), Options::default()).await;
+    let log = log.with_context(|| format!("opening the log {}", file.display()))?;
     let folder = &backup.folder;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| making(folder))?;
     let (fresh, place) = (folder.join("log.db.new"), folder.join("log.db"));

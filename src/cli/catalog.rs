@@ -41,7 +41,7 @@ const COLUMNS: &[Column] = &[
 pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
     let log = open::log_of(&settings).await?;
-    let prices = Prices::read(&log, context.output).await?;
+    let prices = Prices::read(&*log, context.output).await?;
     let deciding = settings.deciding();
     let rows = prices.rows(&deciding);
     if context.output.json {
@@ -96,7 +96,7 @@ impl Prices {
     /// # Errors
     ///
     /// When it cannot be read.
-    pub async fn read(log: &impl EventLog, output: Output) -> anyhow::Result<Self> {
+    pub async fn read(log: &dyn EventLog, output: Output) -> anyhow::Result<Self> {
         let mut prices = Self::default();
         let mut progress = output.progress("log", log.head().await?.position);
         let mut after = 0;

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use keyledger_engine::keys::DeploymentKeys;
 use keyledger_eventlog::checkpoint::Cursor;
+use keyledger_eventlog::jetstream::compare::{self, CompareError, Comparison};
 use keyledger_eventlog::log::EventLog;
 use keyledger_eventlog::verify;
 use keyledger_projector::read::{Views, Within};
@@ -20,12 +21,19 @@ use super::balance::{Balance, Books};
 use super::open;
 use crate::output::Exit;
 use crate::serve;
+use crate::settings::Settings;
 
 /// How often it looks again while events come in.
 const ATTEMPTS_MAX: u32 = 20;
 
 /// How long to wait before looking again.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// How often the mirror is compared again while it is short of the log.
+const MIRROR_ATTEMPTS_MAX: u32 = 5;
+
+/// How long to wait before that.
+const MIRROR_PAUSE: Duration = Duration::from_millis(500);
 
 /// Compares, and lists each difference.
 ///
@@ -34,17 +42,17 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// When the log or the views cannot be read.
 pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
-    let sqlite = open::log_of(&settings).await?;
+    let log = open::log_of(&settings).await?;
     let views = open::views_of(&settings).await?;
     let keys = Arc::new(DeploymentKeys::load(&settings.keys_dir)?);
     let engines = serve::engines(&settings, keys)?;
-    let log: Arc<dyn EventLog> = Arc::new(sqlite);
 
     let chain = chain(context, &*log).await?;
+    let mirror = mirror(context, &settings, &*log).await?;
     let behind = wait_until_read(&*log, &views).await?;
     let books = Books { log: &log, engines: &engines, views: &views };
     let (balance, at) = settled(&books).await?;
-    let found: Vec<String> = chain.into_iter().chain(behind).chain(balance.differences).collect();
+    let found: Vec<String> = chain.into_iter().chain(mirror).chain(behind).chain(balance.differences).collect();
 
     let (head, open, licenses) = (at.head, balance.open, balance.licenses);
     if context.output.json {
@@ -66,6 +74,37 @@ async fn chain(context: &Context, log: &dyn EventLog) -> anyhow::Result<Vec<Stri
     let report = verify::verify(log, |so_far| progress.at(so_far.events)).await.context("reading the log")?;
     progress.finish();
     Ok(report.problem.iter().map(|problem| format!("chain: {problem}")).collect())
+}
+
+/// In what the mirror is not what the log is, if there is to be one. What a relay has still to publish is waited for.
+async fn mirror(context: &Context, settings: &Settings, log: &dyn EventLog) -> anyhow::Result<Vec<String>> {
+    let Some(mirror) = serve::mirror(settings.nats.as_ref(), log, "check").await? else { return Ok(Vec::new()) };
+    let target = log.head().await.context("reading the log")?.position;
+    let mut attempt = 0;
+    loop {
+        let mut progress = context.output.progress("mirror", target);
+        let compared = compare::compare(log, &mirror, |position| progress.at(position)).await;
+        progress.finish();
+        attempt += 1;
+        match compared {
+            Ok(found) if found.problem.is_none() && found.mirror < target && attempt < MIRROR_ATTEMPTS_MAX => {}
+            Ok(found) => return Ok(in_words(&found, target).into_iter().collect()),
+            Err(CompareError::Log(error)) => return Err(error).context("reading the log"),
+            Err(error @ CompareError::Mirror(_)) => return Ok(vec![format!("mirror: {:#}", anyhow!(error))]),
+        }
+        tokio::time::sleep(MIRROR_PAUSE).await;
+    }
+}
+
+fn in_words(found: &Comparison, target: Position) -> Option<String> {
+    match &found.problem {
+        Some(problem) => Some(format!("{problem}; `keyledger doctor` says what to do")),
+        None if found.mirror < target => {
+            let behind = target - found.mirror;
+            Some(format!("mirror: {behind} events behind the log; is `keyledger ingest` running?"))
+        }
+        None => None,
+    }
 }
 
 /// Gives both parts a while to read what stands in the log now. Says who did not, and what could not be read.
@@ -156,6 +195,18 @@ mod tests {
     fn a_part_that_is_behind_is_a_difference() {
         let behind = Read { projector: 5, ..READ };
         assert_eq!(behind.behind(7), ["projector: 2 events behind the log; is `keyledger up` running?"]);
+    }
+
+    #[test]
+    fn a_mirror_that_is_short_or_other_is_a_difference() {
+        let of = |mirror, problem| Comparison { events: mirror, log: 7, mirror, problem };
+        assert_eq!(in_words(&of(7, None), 7), None);
+        assert_eq!(
+            in_words(&of(5, None), 7).unwrap(),
+            "mirror: 2 events behind the log; is `keyledger ingest` running?"
+        );
+        let problem = compare::Problem { position: 3, reason: "it is missing".to_owned() };
+        assert!(in_words(&of(7, Some(problem)), 7).unwrap().starts_with("mirror, position 3: it is missing"));
     }
 
     #[test]

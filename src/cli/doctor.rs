@@ -1,12 +1,15 @@
 //! `keyledger doctor`: one line for each check, and how to mend what is wrong.
 
+mod mirror;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use keyledger_engine::keys::{DeploymentKeys, KeysError};
 use keyledger_eventlog::log::EventLog;
-use keyledger_eventlog::sqlite::SqliteLog;
+use keyledger_projector::Projector;
 use keyledger_schemas::clock::{Clock, SystemClock};
 use keyledger_schemas::secret::Secret;
 use serde::Serialize;
@@ -16,8 +19,8 @@ use super::Context;
 use super::catalog::{Prices, is_unmapped};
 use super::open::{self, Seen, absolute};
 use crate::keys;
-use crate::output::{Exit, Output, counted};
-use crate::serve::Lock;
+use crate::output::{Exit, NotReachable, Output, counted};
+use crate::serve::{self, Lock};
 use crate::settings::{Settings, read_token};
 
 /// Less free space than this is a problem: the log must never fail to grow. In bytes.
@@ -100,8 +103,9 @@ async fn all(report: &mut Report, settings: &Settings, output: Output) {
     disk(report, &settings.data_dir);
     token(report, settings);
     let log = log(report, settings, output).await;
-    keys(report, settings, log.as_ref()).await;
-    views(report, settings, log.as_ref()).await;
+    keys(report, settings, log.as_deref()).await;
+    views(report, settings, log.as_deref()).await;
+    mirror::check(report, settings, log.as_deref()).await;
     if let Some(log) = log {
         log.close().await;
     }
@@ -166,19 +170,19 @@ fn free_bytes(path: &Path) -> Option<u64> {
 }
 
 /// The keys must be there, and be those of the log.
-async fn keys(report: &mut Report, settings: &Settings, log: Option<&SqliteLog>) {
+async fn keys(report: &mut Report, settings: &Settings, log: Option<&dyn EventLog>) {
     let events = match log {
         Some(log) => log.head().await.map_or(0, |head| head.position),
         None => 0,
     };
     let keys = match DeploymentKeys::load(&settings.keys_dir) {
         Ok(keys) => keys,
-        Err(KeysError::Missing { .. }) if events > 0 => {
+        Err(KeysError::Missing { .. }) if events > 0 && were_keys_used(log).await => {
             let found = keys::missing(events, &absolute(&settings.keys_dir));
             report.problem("keys", found, "restore them from the backup");
             return;
         }
-        Err(KeysError::Missing { path }) if !settings.log.exists() => {
+        Err(KeysError::Missing { path }) => {
             let fix = "restore them from the backup if there is one; for a new deployment run `keyledger init`";
             report.problem("keys", format!("{} is missing", absolute(&path).display()), fix);
             return;
@@ -199,6 +203,14 @@ async fn keys(report: &mut Report, settings: &Settings, log: Option<&SqliteLog>)
     }
 }
 
+/// Whether keys were ever used with this log. Where that is not known, they were.
+async fn were_keys_used(log: Option<&dyn EventLog>) -> bool {
+    match log {
+        Some(log) => keys::of_log(log).await.map_or(true, |of_log| of_log != keys::OfLog::Nothing),
+        None => false,
+    }
+}
+
 fn token(report: &mut Report, settings: &Settings) {
     let token = match &settings.api.token {
         Some(token) => Ok(token.clone()),
@@ -215,17 +227,21 @@ fn token(report: &mut Report, settings: &Settings) {
 }
 
 /// The log, if it can be read.
-async fn log(report: &mut Report, settings: &Settings, output: Output) -> Option<SqliteLog> {
+async fn log(report: &mut Report, settings: &Settings, output: Output) -> Option<Arc<dyn EventLog>> {
     let now = SystemClock.now();
     let built_after = BUILT_AFTER.parse().unwrap_or_default();
     if now < built_after {
         report.problem("clock", format!("it says {now}"), "set it: signatures and licenses are judged by it");
     }
-    // Opening checks that SQLite would keep what it acknowledges.
+    // Opening checks that the database would keep what it acknowledges.
     let log = match open::log_of(settings).await {
         Ok(log) => log,
-        Err(error) if !settings.log.exists() => {
+        Err(error) if serve::log_exists(&settings.log).await.is_ok_and(|exists| !exists) => {
             report.warning("log", error.to_string(), "start `keyledger up`");
+            return None;
+        }
+        Err(error) if error.is::<NotReachable>() => {
+            report.problem("log", format!("{error:#}"), "start PostgreSQL, or mend `log` and its password");
             return None;
         }
         Err(error) => {
@@ -234,18 +250,15 @@ async fn log(report: &mut Report, settings: &Settings, output: Output) -> Option
         }
     };
     match log.head().await {
-        Ok(head) => report.good(
-            "log",
-            format!(
-                "{}, {} events, SQLite keeps what it acknowledges",
-                absolute(&settings.log).display(),
-                head.position
-            ),
-        ),
+        Ok(head) => {
+            let engine = if settings.log.server().is_some() { "PostgreSQL" } else { "SQLite" };
+            let (place, events) = (open::shown(&settings.log), head.position);
+            report.good("log", format!("{place}, {events} events, {engine} keeps what it acknowledges"));
+        }
         Err(error) => report.problem("log", error.to_string(), "run `keyledger events verify`"),
     }
-    clock(report, &log).await;
-    match Prices::read(&log, output).await {
+    clock(report, &*log).await;
+    match Prices::read(&*log, output).await {
         Ok(prices) => catalog(report, &prices.rows(&settings.deciding())),
         Err(error) => report.problem("catalog", format!("{error:#}"), "run `keyledger events verify`"),
     }
@@ -253,7 +266,7 @@ async fn log(report: &mut Report, settings: &Settings, output: Output) -> Option
 }
 
 /// The newest event must not be later than now.
-async fn clock(report: &mut Report, log: &impl EventLog) {
+async fn clock(report: &mut Report, log: &dyn EventLog) {
     let now = SystemClock.now();
     let Ok(head) = log.head().await else { return };
     let newest = log.at(head.position).await.ok().flatten();
@@ -276,15 +289,18 @@ fn catalog(report: &mut Report, rows: &[Value]) {
     }
 }
 
-async fn views(report: &mut Report, settings: &Settings, log: Option<&SqliteLog>) {
-    let path = absolute(&settings.views);
-    let path = path.display();
-    if !settings.views.exists() {
+async fn views(report: &mut Report, settings: &Settings, log: Option<&dyn EventLog>) {
+    let path = open::shown(&settings.views);
+    if let Ok(None) = Projector::seen(settings.views.url().expose()).await {
         report.warning("views", format!("there are none at {path} yet"), "start `keyledger up`");
         return;
     }
     let views = match open::views_of(settings).await {
         Ok(views) => views,
+        Err(error) if error.is::<NotReachable>() && settings.views.server().is_some() => {
+            report.problem("views", format!("{error:#}"), "start PostgreSQL, or mend `views` and its password");
+            return;
+        }
         Err(error) => {
             report.problem("views", format!("{error:#}"), "run `keyledger replay`");
             return;
@@ -299,7 +315,7 @@ async fn views(report: &mut Report, settings: &Settings, log: Option<&SqliteLog>
             let fix = "bring back the newer log; without one, start once with `keyledger up --accept-loss`";
             report.problem("views", seen.ahead(), fix);
         }
-        Ok(_) => report.good("views", path.to_string()),
+        Ok(_) => report.good("views", path),
         Err(error) => report.problem("views", format!("{error:#}"), "run `keyledger replay`"),
     }
     views.close().await;

@@ -38,10 +38,10 @@ const COLUMNS: &[Column] =
 /// When there is no log, or it cannot be read.
 pub async fn run(context: &Context, events: Events) -> anyhow::Result<Exit> {
     match events.verb {
-        None => list(context, &open::log(context).await?, &events.list).await,
-        Some(EventVerb::List(events)) => list(context, &open::log(context).await?, &events).await,
-        Some(EventVerb::Show(show)) => self::show(context, &open::log(context).await?, &show).await,
-        Some(EventVerb::Verify) => self::verify(context, &open::log(context).await?).await,
+        None => list(context, &*open::log(context).await?, &events.list).await,
+        Some(EventVerb::List(events)) => list(context, &*open::log(context).await?, &events).await,
+        Some(EventVerb::Show(show)) => self::show(context, &*open::log(context).await?, &show).await,
+        Some(EventVerb::Verify) => self::verify(context, &*open::log(context).await?).await,
         Some(EventVerb::Export(export)) => events_export::run(context, &export).await,
         Some(EventVerb::Import(import)) => events_import::run(context, &import).await,
     }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use keyledger_engine::keys::{DeploymentKeys, KeysError};
-use keyledger_eventlog::log::EventLog;
 use keyledger_schemas::secret::Secret;
 use serde_json::json;
 
@@ -15,6 +14,7 @@ use super::args::Init;
 use super::{Context, open};
 use crate::keys;
 use crate::output::Exit;
+use crate::serve;
 use crate::settings::{DEFAULT_FILE, EXAMPLE, Settings};
 
 /// Random bytes of a token.
@@ -69,7 +69,8 @@ pub async fn run(context: &Context, _: &Init) -> anyhow::Result<Exit> {
 
 /// A log with events belongs to the keys it was begun with. Others beside it would look fine, and read nothing in it.
 async fn refuse_beside_others_log(settings: &Settings) -> anyhow::Result<()> {
-    if !settings.log.exists() {
+    // A server that cannot be asked now is asked at the first start; nothing is sealed before that.
+    if !serve::log_exists(&settings.log).await.unwrap_or(false) {
         return Ok(());
     }
     let log = open::log_of(settings).await?;
@@ -78,7 +79,7 @@ async fn refuse_beside_others_log(settings: &Settings) -> anyhow::Result<()> {
         _ if events == 0 => Ok(()),
         Err(KeysError::Missing { .. }) => Err(anyhow!(keys::missing(events, &settings.keys_dir))),
         Err(error) => Err(error.into()),
-        Ok(loaded) => keys::require_those_of(&log, &loaded, &settings.keys_dir).await,
+        Ok(loaded) => keys::require_those_of(&*log, &loaded, &settings.keys_dir).await,
     };
     log.close().await;
     judged
@@ -125,9 +126,8 @@ fn write_new(path: &Path, content: &[u8], mode: u32) -> std::io::Result<bool> {
     }
     // Written beside and linked into place: a crash on the way never leaves half a token under the real name.
     let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".new-{}", std::process::id()));
+    beside.push(format!(".new-{}", serve::nonce().map_err(std::io::Error::other)?));
     let beside = PathBuf::from(beside);
-    let _ = fs::remove_file(&beside);
     let written = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside).and_then(|mut file| {
         file.write_all(content)?;
         file.sync_all()

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use keyledger_engine::file::{self, State, VerifyingKeys};
 use keyledger_engine::keys::DeploymentKeys;
-use keyledger_eventlog::log::{Append, EventLog};
+use keyledger_eventlog::log::Append;
 use keyledger_projector::read::{LicenseFilter, PageRequest};
 use keyledger_schemas::clock::{Clock, SystemClock};
 use keyledger_schemas::envelope::{IdReuse, NewEvent, derived_id, partition_of};
@@ -72,7 +72,7 @@ async fn revoke(context: &Context, revoke: &Revoke) -> anyhow::Result<Exit> {
     let unit: UnitId = license.unit.parse().context("reading the license's unit")?;
     let now = SystemClock.now();
     let event = revoke_requested(&unit, revoke.reason.clone(), actor, now);
-    let log = open::log(context).await?;
+    let log = open::log_to_add_to(&context.settings()?).await?;
     log.append(Append::events(vec![event])).await.context("appending to the log")?;
     log.close().await;
     context.output.words("It is revoked for good, as soon as the issuer has told the license engine.");

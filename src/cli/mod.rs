@@ -33,6 +33,7 @@ pub use read::{CASES, Column, LICENSES, table};
 
 use crate::output::{Exit, NotReachable, Output, WrongUse};
 use crate::settings::{BadSettings, Environment, Settings};
+use up::Role;
 
 /// What every verb is given.
 pub struct Context {
@@ -99,12 +100,21 @@ pub async fn run() -> ExitCode {
 
 /// Whether log lines are part of what is asked for. Verbs that answer a question only say what went wrong.
 fn runs_a_service(verb: Option<&Verb>) -> bool {
-    matches!(verb, None | Some(Verb::Up(_) | Verb::Sandbox(_)))
+    matches!(
+        verb,
+        None | Some(
+            Verb::Up(_) | Verb::Ingest(_) | Verb::Issuer(_) | Verb::Projector(_) | Verb::Console(_) | Verb::Sandbox(_)
+        )
+    )
 }
 
 async fn dispatch(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::Up(up) => up::run(context, &up).await,
+        Verb::Ingest(role) => up::run_role(context, Role::Ingest, &role).await,
+        Verb::Issuer(role) => up::run_role(context, Role::Issuer, &role).await,
+        Verb::Projector(role) => up::run_role(context, Role::Projector, &role).await,
+        Verb::Console(role) => up::run_role(context, Role::Console, &role).await,
         Verb::Demo(demo) => crate::demo::run(context, &demo).await,
         Verb::Init(init) => init::run(context, &init).await,
         Verb::Doctor => doctor::run(context).await,

@@ -12,7 +12,7 @@ use keyledger_console::search::parse::BadQuery;
 use keyledger_engine::keys::DeploymentKeys;
 use keyledger_engine::seal::OpenError;
 use keyledger_eventlog::log::EventLog;
-use keyledger_eventlog::sqlite::SqliteLog;
+use keyledger_ingest::gate::Gate;
 use keyledger_projector::ViewsError;
 use keyledger_projector::read::{Views, Within};
 use keyledger_schemas::clock::{Clock, SystemClock};
@@ -20,8 +20,8 @@ use keyledger_schemas::envelope::Position;
 
 use super::Context;
 use crate::output::{NotReachable, WrongUse, counted};
-use crate::serve::{self, Lock};
-use crate::settings::Settings;
+use crate::serve::{self, Gated, Keeper, Lock};
+use crate::settings::{Database, Settings};
 
 /// How often it is asked whether the views have caught up.
 const ATTEMPTS_MAX: u32 = 20;
@@ -39,7 +39,7 @@ pub fn absolute(path: &Path) -> PathBuf {
 /// # Errors
 ///
 /// [`NotReachable`] when there is none.
-pub async fn log(context: &Context) -> anyhow::Result<SqliteLog> {
+pub async fn log(context: &Context) -> anyhow::Result<Arc<dyn EventLog>> {
     log_of(&context.settings()?).await
 }
 
@@ -47,16 +47,38 @@ pub async fn log(context: &Context) -> anyhow::Result<SqliteLog> {
 ///
 /// # Errors
 ///
-/// [`NotReachable`] when there is none.
-pub async fn log_of(settings: &Settings) -> anyhow::Result<SqliteLog> {
-    if !settings.log.exists() {
-        return Err(NotReachable(format!(
-            "there is no log at {} yet: start `keyledger up` first",
-            absolute(&settings.log).display()
-        ))
-        .into());
+/// [`NotReachable`] when there is none, or its server does not answer.
+pub async fn log_of(settings: &Settings) -> anyhow::Result<Arc<dyn EventLog>> {
+    match serve::log_exists(&settings.log).await {
+        Ok(true) => {}
+        Ok(false) => {
+            let place = shown(&settings.log);
+            return Err(NotReachable(format!("there is no log at {place} yet: start `keyledger up` first")).into());
+        }
+        Err(error) if settings.log.server().is_some() => return Err(NotReachable(format!("{error:#}")).into()),
+        Err(error) => return Err(error),
     }
-    serve::open_log(settings, Arc::new(SystemClock)).await
+    let clock = serve::clock(settings).await?;
+    serve::open_log(settings, clock).await
+}
+
+/// The log of these settings, for verbs that add to it: before the first event it is looked whether others have seen
+/// what it lacks.
+///
+/// # Errors
+///
+/// As [`log_of`].
+pub async fn log_to_add_to(settings: &Settings) -> anyhow::Result<Arc<dyn EventLog>> {
+    let log = log_of(settings).await?;
+    let mirror = serve::mirror(settings.nats.as_ref(), &*log, "verb").await?;
+    let gate = Gate::default();
+    let keeper = Keeper::new(gate.clone(), log.clone(), mirror, settings.views.url(), false);
+    Ok(Arc::new(Gated::asking(log, gate, keeper)))
+}
+
+/// Where a database is, whatever folder this was started in.
+pub fn shown(database: &Database) -> String {
+    database.file().map_or_else(|| database.to_string(), |path| absolute(path).display().to_string())
 }
 
 /// The views of these settings, if there are any.
@@ -65,9 +87,12 @@ pub async fn log_of(settings: &Settings) -> anyhow::Result<SqliteLog> {
 ///
 /// [`NotReachable`] when there are none that this build can read.
 pub async fn views_of(settings: &Settings) -> anyhow::Result<Views> {
-    match Views::open_read(&serve::views_url(settings)?).await {
+    match Views::open_read(settings.views.url().expose()).await {
         Ok(views) => Ok(views),
         Err(ViewsError::Unusable { reason }) => Err(NotReachable(reason).into()),
+        Err(ViewsError::Database(error)) if settings.views.server().is_some() => {
+            Err(NotReachable(format!("the views at {} cannot be read: {error}", settings.views)).into())
+        }
         Err(error) => Err(error).context("opening the views"),
     }
 }
@@ -85,7 +110,7 @@ impl Seen {
     /// # Errors
     ///
     /// When the log or the views cannot be read.
-    pub async fn now(log: &SqliteLog, views: &Views) -> anyhow::Result<Self> {
+    pub async fn now(log: &dyn EventLog, views: &Views) -> anyhow::Result<Self> {
         let views = views.status(&Within::default(), SystemClock.now()).await.context("reading the views")?.position;
         // Read last: views that are up to date never seem to be ahead of it.
         let log = log.head().await.context("reading the log")?.position;
@@ -124,20 +149,20 @@ impl Seen {
 /// [`NotReachable`] when there is no log, or there are no views.
 pub async fn api(context: &Context) -> anyhow::Result<Api> {
     let settings = context.settings()?;
-    let log = log_of(&settings).await?;
+    let log = log_to_add_to(&settings).await?;
     let views = views_of(&settings).await?;
     let keys = DeploymentKeys::load(&settings.keys_dir)?;
     let runs = Lock::holder(&settings.data_dir).is_some();
-    let seen = settled(&log, &views, runs).await?;
+    let seen = settled(&*log, &views, runs).await?;
     if let Some(note) = seen.note(runs) {
         context.output.words(note);
     }
-    let views = ViewsAt::new(serve::views_url(&settings)?)?;
-    Ok(Api::new(Arc::new(log), views, Arc::new(keys), Arc::new(SystemClock)))
+    let views = ViewsAt::new(settings.views.url().expose())?;
+    Ok(Api::new(log, views, Arc::new(keys), Arc::new(SystemClock)))
 }
 
 /// Lets a service that runs read what stands in the log now: the verb before this one may have written it.
-async fn settled(log: &SqliteLog, views: &Views, runs: bool) -> anyhow::Result<Seen> {
+async fn settled(log: &dyn EventLog, views: &Views, runs: bool) -> anyhow::Result<Seen> {
     let first = Seen::now(log, views).await?;
     let mut seen = first;
     for _ in 0..ATTEMPTS_MAX {

@@ -32,7 +32,7 @@ const ATTEMPTS_MAX: u32 = 5;
 pub async fn run(context: &Context, replay: &Replay) -> anyhow::Result<Exit> {
     let settings = context.settings()?;
     let log = open::log_of(&settings).await?;
-    let tail: Arc<dyn Tail> = Arc::new(SqlTail::new(Arc::new(log)));
+    let tail: Arc<dyn Tail> = Arc::new(SqlTail::new(log));
     match &replay.into {
         Some(file) => copy(context, tail, file, replay.to).await,
         None => rebuild(context, &settings, &*tail).await,
@@ -63,7 +63,7 @@ async fn rebuild(context: &Context, settings: &Settings, tail: &dyn Tail) -> any
 
 async fn once(context: &Context, settings: &Settings, tail: &dyn Tail, switch: Switch) -> anyhow::Result<Report> {
     let mut progress = context.output.progress("replay", tail.head().await?.position);
-    let report = serve::rebuild(tail, &serve::views_url(settings)?, switch, |at, _| progress.at(at)).await?;
+    let report = serve::rebuild(tail, settings.views.url().expose(), switch, |at, _| progress.at(at)).await?;
     progress.finish();
     Ok(report)
 }

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use crate::cli::{CASES, Column, Context, Demo, LICENSES, make_data_dir, random_token, table};
 use crate::output::Exit;
-use crate::serve::{self, Running, Wanted};
+use crate::serve::Running;
+use crate::serve::up::{self, Wanted};
 use crate::settings::{Settings, Source};
 use stories::Step;
 
@@ -42,7 +43,7 @@ pub async fn run(context: &Context, demo: &Demo) -> anyhow::Result<Exit> {
     let folder = Folder::new()?;
     let settings = settings(&folder)?;
     let stop_timeout = settings.stop_timeout();
-    let mut running = serve::start(&settings, Wanted { issuer: true, accept_loss: false }).await?;
+    let mut running = up::start(&settings, Wanted { issuer: true, accept_loss: false }).await?;
     let client = Client::new(&running, &settings)?;
     let steps = stories::stories(&demo.api_version, SystemClock.now())?;
     context.output.words(format!("Posting {} events of 14 stories, signed as Stripe signs them.", steps.len()));
@@ -51,7 +52,7 @@ pub async fn run(context: &Context, demo: &Demo) -> anyhow::Result<Exit> {
         () = running.interrupted() => None,
     };
     if let Some(outcome) = &outcome {
-        outcome.show(context, &running)?;
+        outcome.show(context, &client)?;
         outcome.check(&steps)?;
     }
     if demo.exit || outcome.is_none() {
@@ -138,11 +139,13 @@ struct Client {
 
 impl Client {
     fn new(running: &Running, settings: &Settings) -> anyhow::Result<Self> {
-        let token = running.token.clone().context("the demo has a token")?;
+        let token = running.ready.token.clone().context("the demo has a token")?;
         let secret = settings.sources.values().flat_map(|source| &source.webhook_secrets).next();
         let secret = secret.cloned().context("the demo has a webhook secret")?;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
-        Ok(Self { http, ingest: running.ingest_url(), api: running.api_url(), token, secret })
+        let ingest = running.ready.ingest.clone().context("the demo takes webhooks")?;
+        let api = running.ready.api.clone().context("the demo has an API")?;
+        Ok(Self { http, ingest, api, token, secret })
     }
 
     /// Delivers one event.
@@ -225,14 +228,14 @@ impl Outcome {
         })
     }
 
-    fn show(&self, context: &Context, running: &Running) -> anyhow::Result<()> {
+    fn show(&self, context: &Context, client: &Client) -> anyhow::Result<()> {
         let output = context.output;
-        let token = running.token.as_ref().map(Secret::expose);
+        let token = client.token.expose();
         if output.json {
             output.value(&json!({
                 "ready": true,
-                "ingest": running.ingest_url(),
-                "api": running.api_url(),
+                "ingest": client.ingest,
+                "api": client.api,
                 "token": token,
                 "customers": self.customers,
                 "licenses": self.licenses,
@@ -253,9 +256,7 @@ impl Outcome {
         }
         output.words(format!(
             "\nThe API:   curl -H 'Authorization: Bearer {}' {}/api/v1/cases\nWebhooks:  {}/webhooks/stripe",
-            token.unwrap_or_default(),
-            running.api_url(),
-            running.ingest_url()
+            token, client.api, client.ingest
         ));
         Ok(())
     }

@@ -9,14 +9,13 @@ use keyledger_projector::ViewsError;
 use keyledger_projector::read::{Status, Within};
 use keyledger_schemas::clock::Clock;
 use keyledger_schemas::ids::Mode;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How often they are asked for.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Keeps the numbers until told to stop. A number that cannot be had now keeps its last value.
-pub async fn run(views: &ViewsAt, clock: &dyn Clock, metrics: &PrometheusHandle, stop: CancellationToken) {
+pub async fn run(views: &ViewsAt, clock: &dyn Clock, stop: CancellationToken) {
     metrics::describe_gauge!("keyledger_cases_open", "Open cases by mode and kind");
     metrics::describe_gauge!("keyledger_no_key_age_seconds_max", "Age of the oldest charge without a key");
     let mut seen = BTreeSet::new();
@@ -24,8 +23,6 @@ pub async fn run(views: &ViewsAt, clock: &dyn Clock, metrics: &PrometheusHandle,
         for mode in [Mode::Live, Mode::Test] {
             count(views, clock, mode, &mut seen).await;
         }
-        // Old samples are folded away; without it memory would grow.
-        metrics.run_upkeep();
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(EVERY) => {}

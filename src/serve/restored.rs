@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use keyledger_eventlog::consumer::Checkpoint;
-use keyledger_eventlog::log::EventLog;
+use keyledger_eventlog::log::{EventLog, LogError};
 use keyledger_eventlog::tail::Tail;
 use keyledger_projector::Projector;
 use keyledger_projector::ViewsError;
@@ -12,7 +12,8 @@ use keyledger_projector::replay::{self, ReplayError, Report, Switch};
 use keyledger_schemas::envelope::Position;
 
 use super::Lock;
-use crate::settings::Settings;
+use super::log::log_exists;
+use crate::settings::{Database, Settings};
 
 /// How often a rebuild is begun again because the views could not be put in place.
 const ATTEMPTS_MAX: u32 = 10;
@@ -25,23 +26,58 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// # Errors
 ///
 /// When there is no log, and the views have seen one, or a service worked on one with these keys.
-pub async fn require_log(settings: &Settings, views_url: &str, lock: &Lock) -> anyhow::Result<()> {
-    let path = settings.log.display();
-    if settings.log.exists() {
+pub async fn require_log(settings: &Settings, lock: &Lock) -> anyhow::Result<()> {
+    if log_exists(&settings.log).await? {
         return Ok(());
     }
-    let left = match seen(views_url).await {
-        Seen::Known(seen) if seen.position > 0 => format!("the views in {}", settings.views.display()),
-        Seen::Unreadable => format!("{}, which cannot be read,", settings.views.display()),
+    let left = match seen(settings.views.url().expose()).await {
+        Seen::Known(seen) if seen.position > 0 => format!("the views in {}", settings.views),
+        Seen::Unreadable => format!("{}, which cannot be read,", settings.views),
         _ if lock.log().is_some() && settings.keys_dir.exists() => {
             format!("the keys in {}", settings.keys_dir.display())
         }
         _ => return Ok(()),
     };
+    // Another role may have made both a moment ago.
+    if log_exists(&settings.log).await? {
+        return Ok(());
+    }
     bail!(
-        "there is no log at {path}, and {left} belong to one. Put it back with all of its files. Where it comes from a \
-         backup, delete {path}-wal and {path}-shm first. To begin without it, start once with `--accept-loss`"
+        "there is no log at {}, and {left} belong to one. {} To begin without it, start once with `--accept-loss`",
+        settings.log,
+        put_back(&settings.log)
     )
+}
+
+/// How a lost log is put back.
+fn put_back(log: &Database) -> String {
+    match log {
+        Database::File(path) => format!(
+            "Put it back with all of its files. Where it comes from a backup, delete {path}-wal and {path}-shm first.",
+            path = path.display()
+        ),
+        Database::Server(_) => "Restore the database from its backup.".to_owned(),
+    }
+}
+
+/// Whether the views have seen what the log does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Views {
+    /// They have not, or there are none, or they cannot be read.
+    Fine,
+    /// They have, up to this position.
+    Ahead(Position),
+}
+
+/// Looks whether the views have seen what the log does not hold.
+///
+/// # Errors
+///
+/// When the log cannot be read.
+pub async fn look_at_views(log: &dyn EventLog, views_url: &str) -> Result<Views, LogError> {
+    let Seen::Known(seen) = seen(views_url).await else { return Ok(Views::Fine) };
+    let is_there = log.chain_at(seen.position).await? == Some(seen.chain);
+    Ok(if is_there { Views::Fine } else { Views::Ahead(seen.position) })
 }
 
 /// Refuses a log that lost events which the views have seen, unless that is accepted: then the views are made anew.
@@ -53,27 +89,29 @@ pub async fn require_all_seen(
     log: &dyn EventLog,
     tail: &dyn Tail,
     settings: &Settings,
-    views_url: &str,
     accept_loss: bool,
 ) -> anyhow::Result<()> {
-    let Seen::Known(seen) = seen(views_url).await else { return Ok(()) };
-    let at = log.at(seen.position).await.context("reading the log")?;
-    if seen.position == 0 || at.is_some_and(|event| event.chain == seen.chain) {
+    let views_url = settings.views.url();
+    let Views::Ahead(seen) = look_at_views(log, views_url.expose()).await.context("reading the log")? else {
         return Ok(());
-    }
+    };
     let head = log.head().await.context("reading the log")?.position;
     if !accept_loss {
+        let newer = match &settings.log {
+            Database::File(path) => format!(
+                "put it in the place of {path}, and delete {path}-wal and {path}-shm first, which belong to this one",
+                path = path.display()
+            ),
+            Database::Server(_) => format!("restore {} from it", settings.log),
+        };
         bail!(
-            "the views have seen {} events, and the log holds {head}, and not the same: it was restored from an older \
-             backup, or belongs elsewhere. If you have the newer log, put it in the place of {path}, and delete \
-             {path}-wal and {path}-shm first, which belong to this one. Else start once with `--accept-loss`, and resend \
-             from Stripe what is newer than the backup",
-            seen.position,
-            path = settings.log.display(),
+            "the views have seen {seen} events, and the log holds {head}, and not the same: it was restored from an older \
+             backup, or belongs elsewhere. If you have the newer log, {newer}. Else start once with `--accept-loss`, and \
+             resend from Stripe what is newer than the backup"
         );
     }
-    tracing::warn!("the views have seen {} events that the log lost; they are made anew from {head}", seen.position);
-    rebuild(tail, views_url, Switch::Replace, |_, _| {}).await.context("making the views anew")?;
+    tracing::warn!("the views have seen {seen} events that the log lost; they are made anew from {head}");
+    rebuild(tail, views_url.expose(), Switch::Replace, |_, _| {}).await.context("making the views anew")?;
     Ok(())
 }
 
@@ -83,7 +121,7 @@ enum Seen {
     Known(Checkpoint),
     /// There are none.
     Nothing,
-    /// There is a file that does not say so.
+    /// There is something that does not say so.
     Unreadable,
 }
 

@@ -1,9 +1,7 @@
 //! The projector's role, and what becomes of views that are broken. They are derived, and may be made again; so nothing
 //! that happens to them may stop what takes webhooks and issues licenses.
 
-use std::io;
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,32 +9,28 @@ use anyhow::anyhow;
 use async_trait::async_trait;
 use futures::FutureExt;
 use keyledger_eventlog::consumer::{Checkpoint, Consumer, HandleError, Handler, Step};
-use keyledger_projector::{NAME, Projector, ViewsError};
+use keyledger_projector::{NAME, Projector, ViewsError, set_aside};
 use keyledger_schemas::clock::Clock;
 use keyledger_schemas::envelope::{Position, Recorded};
+use keyledger_schemas::secret::Secret;
 use tokio_util::sync::CancellationToken;
-
-/// What SQLite says of a page that makes no sense, and of a file that is no database.
-const BROKEN: [u32; 2] = [11, 26];
-
-/// So many names are tried for what is put aside.
-const NAMES_MAX: i64 = 1000;
 
 /// The projector over views that are put aside, once, when they turn out to be broken, and made again from the log. What
 /// breaks twice is not mended by that, and is left for people to look at.
 pub struct MendedViews {
-    url: String,
-    file: PathBuf,
+    url: Secret,
+    /// Where they are, to be shown.
+    place: String,
     clock: Arc<dyn Clock>,
-    /// `None` until the file could be opened.
+    /// `None` until they could be opened.
     projector: Option<Projector>,
     was_mended: bool,
 }
 
 impl MendedViews {
-    /// Opens the views in `file` for writing. Where that fails, it is tried again by whoever reads the log with them.
-    pub async fn open(url: String, file: PathBuf, clock: Arc<dyn Clock>) -> Self {
-        let mut views = Self { url, file, clock, projector: None, was_mended: false };
+    /// Opens the views at `url` for writing. Where that fails, it is tried again by whoever reads the log with them.
+    pub async fn open(url: Secret, place: String, clock: Arc<dyn Clock>) -> Self {
+        let mut views = Self { url, place, clock, projector: None, was_mended: false };
         if let Err(HandleError::Moved) = views.checkpoint().await {
             // They were put aside just now; what hinders the new ones is said when the role starts.
             let _ = views.checkpoint().await;
@@ -44,11 +38,11 @@ impl MendedViews {
         views
     }
 
-    /// The projector, on a file that is open.
+    /// The projector, on views that are open.
     async fn projector(&mut self) -> Result<&mut Projector, HandleError> {
         let projector = match self.projector.take() {
             Some(projector) => projector,
-            None => Projector::open(&self.url).await.map_err(|error| refuse(error, 0))?,
+            None => Projector::open(self.url.expose()).await.map_err(|error| refuse(error, 0))?,
         };
         Ok(self.projector.insert(projector))
     }
@@ -70,18 +64,20 @@ impl MendedViews {
             tracing::debug!("the broken views do not close cleanly: {error}");
         }
         let reason = anyhow!(error);
-        match set_aside(&self.file, self.clock.now().as_second()) {
+        match set_aside(self.url.expose(), self.clock.now().as_second()).await {
             Ok(aside) => {
                 tracing::error!(
-                    "the views are broken and were put aside as {}; new ones are made from the log: {reason:#}",
-                    aside.display()
+                    "the views are broken and were put aside as {aside}; new ones are made from the log: {reason:#}"
                 );
                 Err(HandleError::Moved)
             }
-            Err(error) => Err(HandleError::Fatal(
-                format!("the views are broken ({reason:#}), and {} cannot be put aside: {error}", self.file.display())
-                    .into(),
-            )),
+            Err(error) => {
+                let error = anyhow!(error);
+                Err(HandleError::Fatal(
+                    format!("the views are broken ({reason:#}), and {} cannot be put aside: {error:#}", self.place)
+                        .into(),
+                ))
+            }
         }
     }
 }
@@ -125,18 +121,10 @@ fn refuse(error: ViewsError, position: Position) -> HandleError {
     }
 }
 
-/// Whether the views are at fault, and not the disk, a lock, or a file that is somebody else's.
+/// Whether the views are at fault, and not the disk, a lock, or what is somebody else's.
 fn is_broken(error: &HandleError) -> bool {
     let (HandleError::Fatal(source) | HandleError::Retry { source, .. }) = error else { return false };
-    match source.downcast_ref::<ViewsError>() {
-        Some(ViewsError::Damaged { .. }) => true,
-        Some(ViewsError::Database(error)) => {
-            let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-            // The lowest byte is the error, the others are details of it.
-            code.is_some_and(|code| BROKEN.contains(&(code & 0xff)))
-        }
-        _ => false,
-    }
+    source.downcast_ref::<ViewsError>().is_some_and(ViewsError::is_broken)
 }
 
 /// What is broken again is not tried again.
@@ -145,25 +133,6 @@ fn for_good(error: HandleError) -> HandleError {
         HandleError::Retry { source, .. } => HandleError::Fatal(source),
         error => error,
     }
-}
-
-/// Renames the file and what SQLite keeps beside it. The file goes first: SQLite ignores what lies beside a new one.
-fn set_aside(file: &Path, now: i64) -> io::Result<PathBuf> {
-    let named = |ending: &str| {
-        let mut name = file.as_os_str().to_owned();
-        name.push(ending);
-        PathBuf::from(name)
-    };
-    // What was put aside in the same second stays too.
-    let free = (now..now + NAMES_MAX).map(|time| format!(".broken-{time}")).find(|aside| !named(aside).exists());
-    let aside = free.ok_or_else(|| io::Error::other("there is no free name for it"))?;
-    for ending in ["", "-wal", "-shm"] {
-        match std::fs::rename(named(ending), named(&format!("{aside}{ending}"))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(named(&aside))
 }
 
 /// Folds the log into the views until told to stop, and then what the roles before it left, so that a system at rest has

@@ -25,6 +25,12 @@ pub const DEFAULT_FILE: &str = "keyledger.toml";
 #[derive(Clone, Debug, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
+impl<T: Into<String>> FromIterator<(T, T)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (T, T)>>(variables: I) -> Self {
+        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
 impl Environment {
     /// The variables of this process. Those that are not text are left out: none of ours is.
     pub fn of_process() -> Self {
@@ -36,7 +42,7 @@ impl Environment {
 
     /// These variables, for tests.
     pub fn of<const N: usize>(variables: [(&str, &str); N]) -> Self {
-        Self(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+        Self::from_iter(variables)
     }
 
     /// The value of `name`, unless it is absent or blank.

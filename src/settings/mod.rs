@@ -3,7 +3,9 @@
 //! Every problem is found before anything starts, and all of them are reported at once, each with where the value
 //! came from. What is legal but risky is a warning. `keyledger.example.toml` lists every setting.
 
+mod database;
 mod layers;
+mod nats;
 mod read;
 mod resolve;
 mod risks;
@@ -18,7 +20,9 @@ use keyledger_schemas::ids::{Mode, ProviderName, SourceName};
 use keyledger_schemas::secret::Secret;
 use keyledger_schemas::settings::{CatalogEntry, DecidingSettings, Policy, SourceSettings};
 
+pub use database::{Database, Server};
 pub use layers::{DEFAULT_FILE, Environment};
+pub use nats::{Fallback, Nats};
 pub use read::Problem;
 pub use secrets::read_token;
 
@@ -32,14 +36,16 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// Where keys, lock and, unless named otherwise, databases and token are. Default `./data`.
     pub data_dir: PathBuf,
-    /// The file of the log: events and issuer state, precious. Default `log.db` in `data_dir`.
-    pub log: PathBuf,
-    /// The file of the views: may be deleted and replayed at any time. Default `views.db` in `data_dir`.
-    pub views: PathBuf,
+    /// The log: events and issuer state, precious. Default: the file `log.db` in `data_dir`.
+    pub log: Database,
+    /// The views: may be deleted and replayed at any time. Default: the file `views.db` in `data_dir`.
+    pub views: Database,
     /// The folder of the deployment's key material. Default `keys` in `data_dir`.
     pub keys_dir: PathBuf,
     /// How long to finish what is in hand after the first signal, in seconds. Default 30.
     pub stop_timeout_s: u64,
+    /// The log's mirror on JetStream, if there is to be one.
+    pub nats: Option<Nats>,
     /// Where webhooks arrive.
     pub ingest: keyledger_ingest::options::Options,
     /// Where the API is served.
@@ -51,7 +57,9 @@ pub struct Settings {
     /// The rules.
     pub policy: Policy,
     /// How the issuer works.
-    pub issuer: keyledger_issuer::Options,
+    pub issuer: Issuer,
+    /// Where the projector tells how it is.
+    pub projector: Projector,
     /// The license engines beside `builtin`.
     pub providers: Providers,
 }
@@ -67,6 +75,22 @@ pub struct Api {
     pub token_file: PathBuf,
     /// Whether a caller on this machine needs no token. Default false; only on a loopback address.
     pub allow_loopback_without_token: bool,
+}
+
+/// How the issuer works, and where a process of its own tells how it is.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// The address of health and metrics, for `keyledger issuer`. Port 0 takes a free one. Default `127.0.0.1:8083`.
+    pub listen: SocketAddr,
+    /// How it works.
+    pub options: keyledger_issuer::Options,
+}
+
+/// Where a process that keeps the views tells how it is.
+#[derive(Clone, Debug)]
+pub struct Projector {
+    /// The address of health and metrics, for `keyledger projector`. Port 0 takes a free one. Default `127.0.0.1:8084`.
+    pub listen: SocketAddr,
 }
 
 /// One Stripe account or Connect platform.
@@ -123,10 +147,11 @@ impl Settings {
         Self {
             file: None,
             data_dir: data_dir.to_owned(),
-            log: data_dir.join("log.db"),
-            views: data_dir.join("views.db"),
+            log: Database::File(data_dir.join("log.db")),
+            views: Database::File(data_dir.join("views.db")),
             keys_dir: data_dir.join("keys"),
             stop_timeout_s: 30,
+            nats: None,
             ingest: keyledger_ingest::options::Options::default(),
             api: Api {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)),
@@ -137,7 +162,11 @@ impl Settings {
             sources: BTreeMap::new(),
             catalog: Vec::new(),
             policy: Policy::default(),
-            issuer: keyledger_issuer::Options::default(),
+            issuer: Issuer {
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8083)),
+                options: keyledger_issuer::Options::default(),
+            },
+            projector: Projector { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8084)) },
             providers: Providers::default(),
         }
     }
@@ -198,5 +227,10 @@ impl Settings {
     /// What is legal but risky, in sentences for the operator.
     pub fn warnings(&self) -> Vec<String> {
         risks::warnings(self)
+    }
+
+    /// What is risky beside [`Settings::warnings`] where roles are processes of their own.
+    pub fn warnings_of_roles(&self) -> Vec<String> {
+        risks::warnings_of_roles(self)
     }
 }

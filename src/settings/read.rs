@@ -107,9 +107,10 @@ impl<'a> Reader<'a> {
             std::cmp::Ordering::Less => drop(table.remove(key)),
             std::cmp::Ordering::Greater => drop(table.remove(&twin)),
             std::cmp::Ordering::Equal => {
-                let origin = self.layers.origin(plain, path);
-                let at = path.join(".");
-                self.problem(format!("`{at}.{key}` and `{at}.{twin}` are both set: leave one out ({origin})"));
+                let full: Vec<&str> = path.iter().copied().chain([key]).collect();
+                let origin = self.layers.origin(plain, &full);
+                let at = full.join(".");
+                self.problem(format!("`{at}` and `{at}_file` are both set: leave one out ({origin})"));
             }
         }
     }
@@ -168,7 +169,7 @@ fn found_in_words(found: &Actual) -> String {
 fn is_secret(key: &str) -> bool {
     !key.ends_with("_file")
         && !key.starts_with("allow_")
-        && ["secret", "token", "key"].iter().any(|word| key.contains(word))
+        && ["secret", "token", "key", "password"].iter().any(|word| key.contains(word))
 }
 
 fn unknown(name: &str, key: &str, known: &[&str]) -> String {

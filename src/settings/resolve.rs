@@ -10,10 +10,11 @@ use keyledger_schemas::secret::Secret;
 use keyledger_schemas::settings::{CatalogEntry, Policy};
 use serde::Deserialize;
 
+use super::database::{Database, Server};
 use super::layers::{Environment, Layers};
 use super::read::{Problem, Reader};
-use super::secrets;
-use super::{Api, BadSettings, Providers, Settings, Source};
+use super::{Api, BadSettings, Issuer, Projector, Providers, Settings, Source};
+use super::{nats, secrets};
 
 /// The settings outside of every table.
 #[derive(Default, Deserialize)]
@@ -21,16 +22,30 @@ use super::{Api, BadSettings, Providers, Settings, Source};
 struct Top {
     data_dir: Option<PathBuf>,
     log: Option<String>,
+    log_password: Option<Secret>,
+    log_password_file: Option<PathBuf>,
     views: Option<String>,
+    views_password: Option<Secret>,
+    views_password_file: Option<PathBuf>,
     keys_dir: Option<PathBuf>,
     stop_timeout_s: Option<u64>,
 }
 
 /// Their names.
-const TOP: [&str; 5] = ["data_dir", "log", "views", "keys_dir", "stop_timeout_s"];
+const TOP: [&str; 9] = [
+    "data_dir",
+    "log",
+    "log_password",
+    "log_password_file",
+    "views",
+    "views_password",
+    "views_password_file",
+    "keys_dir",
+    "stop_timeout_s",
+];
 
 /// The names of the tables.
-const TABLES: [&str; 7] = ["ingest", "api", "stripe", "catalog", "policy", "issuer", "provider"];
+const TABLES: [&str; 9] = ["nats", "ingest", "api", "stripe", "catalog", "policy", "issuer", "projector", "provider"];
 
 /// `[api]` as it is written.
 #[derive(Default, Deserialize)]
@@ -40,6 +55,22 @@ struct ApiTable {
     token: Option<Secret>,
     token_file: Option<PathBuf>,
     allow_loopback_without_token: bool,
+}
+
+/// `[issuer]` as it is written.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct IssuerTable {
+    listen: Option<SocketAddr>,
+    call_timeout_ms: Option<u64>,
+    lease_ms: Option<u64>,
+}
+
+/// `[projector]` as it is written.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ProjectorTable {
+    listen: Option<SocketAddr>,
 }
 
 /// `[stripe.<name>]` as it is written.
@@ -90,17 +121,19 @@ pub(super) fn load(file: Option<&Path>, environment: &Environment) -> Result<Set
 }
 
 fn read(reader: &mut Reader<'_>, mut table: Dict) -> Settings {
-    if table.remove("nats").is_some() {
-        reader.problem("`[nats]` is not in this version: leave the table out; the log in SQLite needs no NATS");
-    }
     let known: Vec<&str> = TOP.into_iter().chain(TABLES).collect();
     reader.refuse_unknown(&[], &table, &known);
-    let top_table: Dict = TOP.iter().filter_map(|key| table.remove_entry(*key)).collect();
+    let mut top_table: Dict = TOP.iter().filter_map(|key| table.remove_entry(*key)).collect();
+    for key in ["log_password", "views_password"] {
+        reader.choose_twin(&[], &mut top_table, key);
+    }
     let top: Top = reader.section(&[], top_table).unwrap_or_default();
 
     let defaults = top.data_dir.as_deref().map_or_else(Settings::default, Settings::in_dir);
-    let log = database(reader, "log", top.log, defaults.log);
-    let views = database(reader, "views", top.views, defaults.views);
+    let log = database(reader, "log", top.log, (top.log_password, top.log_password_file), defaults.log);
+    let views = database(reader, "views", top.views, (top.views_password, top.views_password_file), defaults.views);
+    let views = with_password_of(views, &log);
+    let nats = nats::read(reader, table.remove("nats"));
     let ingest = reader.table(&["ingest"], table.remove("ingest"));
     let ingest: keyledger_ingest::options::Options = reader.section(&["ingest"], ingest).unwrap_or_default();
     for problem in ingest.problems() {
@@ -111,8 +144,10 @@ fn read(reader: &mut Reader<'_>, mut table: Dict) -> Settings {
     let catalog = catalog(reader, table.remove("catalog"));
     let policy = reader.table(&["policy"], table.remove("policy"));
     let policy: Policy = reader.section(&["policy"], policy).unwrap_or_default();
-    let issuer = reader.table(&["issuer"], table.remove("issuer"));
-    let issuer: keyledger_issuer::Options = reader.section(&["issuer"], issuer).unwrap_or_default();
+    let issuer = issuer(reader, table.remove("issuer"), defaults.issuer);
+    let projector = reader.table(&["projector"], table.remove("projector"));
+    let projector: ProjectorTable = reader.section(&["projector"], projector).unwrap_or_default();
+    let projector = Projector { listen: projector.listen.unwrap_or(defaults.projector.listen) };
     let providers = providers(reader, table.remove("provider"));
 
     let settings = Settings {
@@ -122,32 +157,79 @@ fn read(reader: &mut Reader<'_>, mut table: Dict) -> Settings {
         views,
         keys_dir: top.keys_dir.unwrap_or(defaults.keys_dir),
         stop_timeout_s: top.stop_timeout_s.unwrap_or(defaults.stop_timeout_s),
+        nats,
         ingest,
         api,
         sources,
         catalog,
         policy,
         issuer,
+        projector,
         providers,
     };
     reader.problems.extend(contradictions(&settings));
     settings
 }
 
-/// The file that a `sqlite:` URL names.
-fn database(reader: &mut Reader<'_>, name: &str, url: Option<String>, default: PathBuf) -> PathBuf {
-    let Some(url) = url else { return default };
-    if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-        reader.problem(format!("`{name}`: PostgreSQL is not in this version: write \"sqlite:{}\"", default.display()));
-        return default;
-    }
-    match url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path)) {
-        Some(path) if !path.trim().is_empty() && !path.contains(['?', ':']) => PathBuf::from(path),
-        _ => {
-            reader
-                .problem(format!("`{name}` must be \"sqlite:\" and a file, such as \"sqlite:{}\"", default.display()));
-            default
+/// The database that a URL names, with its password.
+fn database(
+    reader: &mut Reader<'_>,
+    name: &str,
+    url: Option<String>,
+    (password, password_file): (Option<Secret>, Option<PathBuf>),
+    default: Database,
+) -> Database {
+    let is_set = password.is_some() || password_file.is_some();
+    let password = match password_file.map(|file| secrets::read_token(&file)) {
+        None => password,
+        Some(Ok(password)) => Some(password),
+        Some(Err(error)) => {
+            reader.problem(format!("`{name}_password_file`: {error}"));
+            None
         }
+    };
+    if password.as_ref().is_some_and(Secret::is_blank) {
+        reader.problem(format!("`{name}_password` is blank: leave it out to go without"));
+    }
+    let database = match url.map(|url| Database::parse(&url)) {
+        None => default,
+        Some(Ok(database)) => database,
+        Some(Err(reason)) => {
+            reader.problem(format!("`{name}` {reason}"));
+            return default;
+        }
+    };
+    match database {
+        Database::File(_) if is_set => {
+            reader.problem(format!("`{name}_password` is for PostgreSQL, and `{name}` is a file: leave it out"));
+            database
+        }
+        Database::Server(server) if server.password().is_some() && is_set => {
+            reader.problem(format!("`{name}` and `{name}_password` both have a password: leave one out"));
+            Database::Server(server)
+        }
+        Database::Server(server) => Database::Server(password.iter().fold(server, Server::with_password)),
+        Database::File(_) => database,
+    }
+}
+
+/// Log and views are mostly one user's on one server: then one password is enough.
+fn with_password_of(views: Database, log: &Database) -> Database {
+    match (views, log.server()) {
+        (Database::Server(views), Some(log)) => Database::Server(views.or_password_of(log)),
+        (views, _) => views,
+    }
+}
+
+fn issuer(reader: &mut Reader<'_>, value: Option<Value>, defaults: Issuer) -> Issuer {
+    let table = reader.table(&["issuer"], value);
+    let read: IssuerTable = reader.section(&["issuer"], table).unwrap_or_default();
+    Issuer {
+        listen: read.listen.unwrap_or(defaults.listen),
+        options: keyledger_issuer::Options {
+            call_timeout_ms: read.call_timeout_ms.unwrap_or(defaults.options.call_timeout_ms),
+            lease_ms: read.lease_ms.unwrap_or(defaults.options.lease_ms),
+        },
     }
 }
 
@@ -285,11 +367,24 @@ fn contradictions(settings: &Settings) -> Vec<Problem> {
     if api.listen == settings.ingest.listen && api.listen.port() != 0 {
         problem(format!("`ingest.listen` and `api.listen` are both {}: the API belongs on a private one", api.listen));
     }
+    let listens = [
+        ("ingest.listen", settings.ingest.listen),
+        ("api.listen", settings.api.listen),
+        ("issuer.listen", settings.issuer.listen),
+        ("projector.listen", settings.projector.listen),
+    ];
+    // Of the first two it is said above.
+    for (index, (name, listen)) in listens.iter().enumerate().skip(2) {
+        let twin = listens[..index].iter().find(|(_, other)| other == listen && listen.port() != 0);
+        if let Some((twin, _)) = twin {
+            problem(format!("`{twin}` and `{name}` are both {listen}: give each its own"));
+        }
+    }
     if api.allow_loopback_without_token && !api.listen.ip().is_loopback() {
         problem(format!("`api.allow_loopback_without_token` needs a loopback address, not {}", api.listen));
     }
-    if settings.log == settings.views {
-        problem(format!("`log` and `views` are both {}: views may be deleted at any time", settings.log.display()));
+    if settings.log.file().is_some() && settings.log == settings.views {
+        problem(format!("`log` and `views` are both {}: views may be deleted at any time", settings.log));
     }
     if let Some((one, other)) = shared_secret(&settings.sources) {
         problem(format!(
@@ -315,10 +410,11 @@ fn contradictions(settings: &Settings) -> Vec<Problem> {
             problem(format!("`stripe.{name}.api_base` must begin with https://"));
         }
     }
-    if settings.issuer.call_timeout_ms == 0 {
+    let issuer = &settings.issuer.options;
+    if issuer.call_timeout_ms == 0 {
         problem("`issuer.call_timeout_ms` must be at least 1".to_owned());
     }
-    if settings.issuer.lease_ms <= settings.issuer.call_timeout_ms.saturating_mul(4) {
+    if issuer.lease_ms <= issuer.call_timeout_ms.saturating_mul(4) {
         problem("`issuer.lease_ms` must be more than four times `issuer.call_timeout_ms`".to_owned());
     }
     if let Some(stub) = &settings.providers.stub {

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use keyledger_schemas::secret::Secret;
 
-use super::Settings;
 use super::secrets::is_open_to_others;
+use super::{Nats, Settings};
 
 /// Shorter tokens can be guessed.
 const TOKEN_BYTES_MIN: usize = 24;
@@ -31,6 +31,8 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
     if settings.api.token.as_ref().is_some_and(|token| token.expose().trim().len() < TOKEN_BYTES_MIN) {
         warn(format!("`api.token` is shorter than {TOKEN_BYTES_MIN} characters: it can be guessed"));
     }
+    databases(settings, &mut warn);
+    nats(settings, &mut warn);
     for (name, source) in &settings.sources {
         if source.api_key.is_some() {
             warn(format!("`stripe.{name}.api_key` is not used: this version does not call Stripe"));
@@ -60,9 +62,57 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
     warnings
 }
 
+/// What is risky where roles are processes of their own, perhaps on several machines.
+pub(super) fn warnings_of_roles(settings: &Settings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let files = [("log", &settings.log), ("views", &settings.views)];
+    for (name, path) in files.into_iter().filter_map(|(name, database)| Some((name, database.file()?))) {
+        warnings.push(format!(
+            "`{name}` is the file {}: all roles must run on this machine and share it, on a local disk; for several \
+             machines name a PostgreSQL database",
+            path.display()
+        ));
+    }
+    warnings
+}
+
+fn databases(settings: &Settings, warn: &mut impl FnMut(String)) {
+    let mut told = None;
+    for (name, database) in [("log", &settings.log), ("views", &settings.views)] {
+        let Some(server) = database.server() else { continue };
+        if !server.is_local() && !server.requires_tls() && told != Some(server) {
+            warn(format!(
+                "`{name}` is on another machine, and may be reached without TLS: add `?sslmode=verify-full` unless the \
+                 network between is yours alone"
+            ));
+            told = Some(server);
+        }
+    }
+}
+
+fn nats(settings: &Settings, warn: &mut impl FnMut(String)) {
+    let Some(nats) = &settings.nats else { return };
+    if nats.is_in_the_clear() {
+        warn(format!(
+            "`nats.url` leads to {} without TLS: Stripe's events hold names and addresses; use tls:// unless the network \
+             between is yours alone",
+            nats.server.servers()
+        ));
+    }
+    if nats.is_cluster() && nats.server.replicas == 1 {
+        warn(
+            "`nats.replicas` is 1 on a cluster: the mirror is away whenever the one server that holds it is; write 3"
+                .to_owned(),
+        );
+    }
+}
+
 /// Whether one of the secrets stands in the file itself, and has not come from elsewhere.
 fn holds_secrets(file: &Path, settings: &Settings) -> bool {
     let Ok(text) = std::fs::read_to_string(file) else { return false };
-    let of_sources = settings.sources.values().flat_map(|it| it.webhook_secrets.iter().chain(&it.api_key));
-    of_sources.chain(&settings.api.token).any(|secret| text.contains(secret.expose()))
+    let mut secrets: Vec<&Secret> = settings.sources.values().flat_map(|it| &it.webhook_secrets).collect();
+    secrets.extend(settings.sources.values().filter_map(|it| it.api_key.as_ref()).chain(&settings.api.token));
+    secrets.extend([&settings.log, &settings.views].into_iter().filter_map(|it| it.server()?.password()));
+    let of_nats = settings.nats.as_ref().and_then(Nats::secret);
+    secrets.into_iter().chain(&of_nats).any(|secret| text.contains(secret.expose()))
 }

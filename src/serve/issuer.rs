@@ -1,0 +1,196 @@
+//! `keyledger issuer`: issues licenses, one process of several at a time; the others stand by.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use keyledger_engine::keys::DeploymentKeys;
+use keyledger_eventlog::log::LogError;
+use keyledger_ingest::health::{LogReachable, NotReady, ReadinessCheck};
+use keyledger_issuer::provider::Provider;
+use keyledger_issuer::provider::builtin::Builtin;
+use keyledger_issuer::provider::stub::Stub;
+use keyledger_issuer::{Engines, Issuer, IssuerError, Parts, WorkError};
+use keyledger_schemas::ids::ProviderName;
+use tokio_util::sync::CancellationToken;
+
+use super::begin::{self, Beginning};
+use super::ground::{Ground, Place};
+use super::{Ready, Running, health, leaving_within, listen, material, mirror, on_ground};
+use crate::lifecycle::{Lifecycle, Stage};
+use crate::settings::Settings;
+
+/// How long to wait before the log is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Starts the role in a process of its own. When it returns, it issues or stands by.
+///
+/// # Errors
+///
+/// When the data folder is in use by an `up`, the log or the keys are missing, or the address is taken.
+pub async fn start(settings: &Settings, accept_loss: bool) -> anyhow::Result<Running> {
+    on_ground(settings, Place::Shared("issuer"), accept_loss, async |ground, lifecycle| {
+        let keys = Arc::new(material::deployment_keys(settings, &*ground.log, &ground.lock).await?);
+        let issuing = Issuing::make(settings, ground, keys)?;
+        let listener = listen("issuer.listen", settings.issuer.listen).await?;
+        let address: SocketAddr = listener.local_addr().context("asking for the address of health")?;
+        ground.keeper.look().await.context("reading the log")?;
+
+        let checks: Vec<Arc<dyn ReadinessCheck>> =
+            vec![Arc::new(LogReachable(ground.bare.clone())), Arc::new(issuing.standing.clone())];
+        let router = health::router(checks, ground.metrics.clone());
+        lifecycle.spawn(Stage::Show, "health", |stop| health::serve(listener, router, stop));
+        issuing.spawn(lifecycle, settings.stop_timeout() / 2);
+        begin::keep_gate(lifecycle, ground);
+        Ok(Ready { role: Some("issuer"), health: Some(format!("http://{address}")), ..Ready::default() })
+    })
+    .await
+}
+
+/// Whether this process issues, or stands by for another that does.
+#[derive(Clone, Debug, Default)]
+pub struct Standing(Arc<AtomicBool>);
+
+impl Standing {
+    fn set(&self, is_active: bool) {
+        metrics::gauge!("keyledger_issuer_active").set(if is_active { 1.0 } else { 0.0 });
+        self.0.store(is_active, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl ReadinessCheck for Standing {
+    fn name(&self) -> &'static str {
+        "issuer"
+    }
+
+    /// Standing by is being ready.
+    async fn check(&self) -> Result<(), NotReady> {
+        Ok(())
+    }
+
+    fn state(&self) -> Option<String> {
+        let is_active = self.0.load(Ordering::Relaxed);
+        Some(if is_active { "active" } else { "standby" }.to_owned())
+    }
+}
+
+/// All that issuing needs.
+pub struct Issuing {
+    parts: Parts,
+    beginning: Beginning,
+    standing: Standing,
+}
+
+impl Issuing {
+    /// Builds the license engines.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be built.
+    pub fn make(settings: &Settings, ground: &Ground, keys: Arc<DeploymentKeys>) -> anyhow::Result<Self> {
+        metrics::describe_gauge!("keyledger_issuer_active", "1 while this process issues, 0 while it stands by");
+        let engines = engines(settings, keys.clone())?;
+        let tail = mirror::tail(settings.nats.as_ref(), ground.mirror.as_ref(), &ground.bare, keyledger_issuer::NAME);
+        let parts = Parts {
+            log: ground.log.clone(),
+            tail,
+            clock: ground.clock.clone(),
+            engines,
+            keys,
+            holder: ground.holder.clone(),
+            options: settings.issuer.options.clone(),
+        };
+        Ok(Self { parts, beginning: Beginning::new(settings, ground), standing: Standing::default() })
+    }
+
+    /// Issues from here on.
+    pub fn spawn(self, lifecycle: &mut Lifecycle, last_within: Duration) {
+        lifecycle.spawn(Stage::Work, "issuer", |stop| self.run(stop, last_within));
+    }
+
+    /// Issues whenever this process has the lease, until told to stop; then what is in hand is finished.
+    ///
+    /// Another process that took over, and a log that is away, are no reasons to leave: it stands by, and takes the lease
+    /// again when it can. The epoch of the lease keeps whatever it had in hand from being recorded twice.
+    async fn run(self, stop: CancellationToken, last_within: Duration) -> anyhow::Result<()> {
+        self.standing.set(false);
+        if !self.beginning.wait(&stop).await {
+            return Ok(());
+        }
+        while !stop.is_cancelled() {
+            let ended = self.once(&stop, last_within).await;
+            self.standing.set(false);
+            match ended {
+                Ok(()) => {}
+                Err(error) if !stop.is_cancelled() && is_passing(&error) => {
+                    tracing::warn!("standing by: {error:#}");
+                    tokio::select! {
+                        () = tokio::time::sleep(AGAIN) => {}
+                        () = stop.cancelled() => {}
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the lease, and issues until it is lost, or until told to stop.
+    async fn once(&self, stop: &CancellationToken, last_within: Duration) -> anyhow::Result<()> {
+        let Some(issuer) = Issuer::start(self.parts.clone(), stop).await? else { return Ok(()) };
+        tracing::info!("this process issues");
+        self.standing.set(true);
+        let issuing = Box::pin(issuer.run(stop.clone()));
+        leaving_within(last_within, stop, async { Ok(issuing.await?) }).await
+    }
+}
+
+/// Whether it may go on after standing by for a while.
+fn is_passing(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<IssuerError>() {
+        Some(IssuerError::Work(WorkError::Fenced) | IssuerError::Log(LogError::Database(_))) => true,
+        Some(IssuerError::Work(error)) => error.is_passing(),
+        Some(IssuerError::Log(_) | IssuerError::Read(_)) | None => false,
+    }
+}
+
+/// The license engines that are configured.
+///
+/// # Errors
+///
+/// When one cannot be built.
+pub fn engines(settings: &Settings, keys: Arc<DeploymentKeys>) -> anyhow::Result<Engines> {
+    let mut engines: Vec<Arc<dyn Provider>> = vec![Arc::new(Builtin::new(keys))];
+    if let Some(options) = &settings.providers.stub {
+        let stub = Stub::new(ProviderName::from("stub"), options).context("setting up `[provider.stub]`")?;
+        engines.push(Arc::new(stub));
+    }
+    Ok(Engines::new(engines))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_that_was_replaced_stands_by_and_one_whose_log_is_damaged_leaves() {
+        assert!(is_passing(&IssuerError::Work(WorkError::Fenced).into()));
+        let damaged = LogError::Damaged { position: 7, reason: "a byte".to_owned() };
+        assert!(!is_passing(&IssuerError::Log(damaged).into()));
+        assert!(!is_passing(&anyhow::anyhow!("it did not finish within 15 s")));
+    }
+
+    #[tokio::test]
+    async fn standing_by_is_being_ready() {
+        let standing = Standing::default();
+        for (is_active, state) in [(false, "standby"), (true, "active")] {
+            standing.set(is_active);
+            standing.check().await.unwrap();
+            assert_eq!(standing.state().as_deref(), Some(state));
+        }
+    }
+}
