@@ -20,8 +20,7 @@ pub const WAIT: Duration = Duration::from_millis(500);
 /// How long to wait after the first, second, … failure in a row; the last repeats. The first few are short, because
 /// most failures are a busy database. None is long: the database that fails is our own, waiting spares nobody, and
 /// whoever has paid waits with us.
-pub const DELAYS: &[Duration] =
-    &[Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
+pub const DELAYS: &[Duration] = &[Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
 
 /// How long to stand by after another process moved the checkpoint, before the next batch is tried for.
 pub const STAND_BY: Duration = Duration::from_millis(500);
@@ -359,11 +358,12 @@ fn follows(batch: &[Recorded], from: Checkpoint) -> Result<(), HandleError> {
     Ok(())
 }
 
-/// A log that is damaged or closed stops the consumer; anything else may pass.
+/// A log that is damaged or closed stops the consumer. Anything else may pass: what makes a running log unsafe (a server
+/// put back to an older state, or with other settings) is mended beside us, and warned of until then.
 fn of_log(error: LogError, position: Position) -> HandleError {
     match error {
-        LogError::Damaged { .. } | LogError::Closed | LogError::Unsafe { .. } => HandleError::Fatal(error.into()),
-        LogError::Database(_) => HandleError::Retry { position, source: error.into() },
+        LogError::Damaged { .. } | LogError::Closed => HandleError::Fatal(error.into()),
+        LogError::Database(_) | LogError::Unsafe { .. } => HandleError::Retry { position, source: error.into() },
     }
 }
 
