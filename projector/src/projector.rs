@@ -70,6 +70,35 @@ impl Projector {
         Ok(())
     }
 
+    /// Folds a batch in one transaction. `false`: someone else moved the checkpoint.
+    async fn fold(&mut self, batch: &[(&Recorded, Content)], from: Checkpoint) -> Result<bool, ViewsError> {
+        let mut connection = self.take().await?;
+        let done = fold(&mut connection, batch, from).await;
+        self.put_back(connection, done).await
+    }
+
+    /// Folds each event by itself, up to the one that the database cannot hold, which is to be set aside.
+    async fn fold_one_by_one(
+        &mut self,
+        batch: &[(&Recorded, Content)],
+        mut from: Checkpoint,
+    ) -> Result<(), HandleError> {
+        for one in batch.chunks(1) {
+            let Some((event, _)) = one.first() else { continue };
+            let position = event.position;
+            match self.fold(one, from).await {
+                Ok(true) => from = Checkpoint { position, chain: event.chain },
+                Ok(false) => return Err(HandleError::Moved),
+                Err(error) if is_unfit(&error) => {
+                    let reason = format!("the views' database cannot hold what it says: {}", cause(&error));
+                    return Err(HandleError::Park { position, reason });
+                }
+                Err(error) => return Err(refuse(error, position)),
+            }
+        }
+        Ok(())
+    }
+
     /// The connection, to be given to [`Self::put_back`] with what came of the work.
     async fn take(&mut self) -> Result<Db, ViewsError> {
         match self.connection.take() {
@@ -119,6 +148,17 @@ async fn set_aside(connection: &mut Db, event: &Recorded, reason: &str, from: Ch
     Ok(true)
 }
 
+/// Whether PostgreSQL says that it can never hold a value: data exceptions, and limits of the program (such as the length
+/// of what an index holds).
+fn is_unfit(error: &ViewsError) -> bool {
+    let ViewsError::Database(sqlx::Error::Database(error)) = error else { return false };
+    error.code().is_some_and(|code| code.len() == 5 && (code.starts_with("22") || code.starts_with("54")))
+}
+
+fn cause(error: &ViewsError) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 /// A database that fails may work again; a row that cannot be read will not.
 fn refuse(error: ViewsError, position: Position) -> HandleError {
     match error {
@@ -156,13 +196,11 @@ impl Handler for Projector {
         }
         let position = batch.first().map_or(0, |event| event.position);
         let count = readable.len() as u64;
-        let folded = async {
-            let mut connection = self.take().await?;
-            let done = fold(&mut connection, &readable, from).await;
-            self.put_back(connection, done).await
-        };
-        if !folded.await.map_err(|error| refuse(error, position))? {
-            return Err(HandleError::Moved);
+        match self.fold(&readable, from).await {
+            Ok(true) => {}
+            Ok(false) => return Err(HandleError::Moved),
+            Err(error) if is_unfit(&error) => self.fold_one_by_one(&readable, from).await?,
+            Err(error) => return Err(refuse(error, position)),
         }
         metrics::counter!("keyledger_projector_events").increment(count);
         unreadable.map_or(Ok(()), Err)

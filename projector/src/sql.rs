@@ -94,7 +94,20 @@ pub(crate) fn parse_json<T: serde::de::DeserializeOwned>(what: &str, text: &str)
     serde_json::from_str(text).map_err(|error| ViewsError::damaged(what, error))
 }
 
+/// Characters of an address or a name that are compared: PostgreSQL's indexes hold no long texts. Stripe's are shorter.
+const EMAIL_MAX: usize = 512;
+const NAME_MAX: usize = 256;
+
 /// An address as it is compared: trimmed, in lower case. A `+tag` stays.
 pub(crate) fn normalize_email(email: &str) -> String {
-    email.trim().to_lowercase()
+    first(&email.trim().to_lowercase(), EMAIL_MAX)
+}
+
+/// A name as it is compared: in lower case, with single spaces.
+pub(crate) fn fold_name(name: &str) -> String {
+    first(&name.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" "), NAME_MAX)
+}
+
+fn first(text: &str, characters: usize) -> String {
+    text.chars().take(characters).collect()
 }

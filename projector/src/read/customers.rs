@@ -49,7 +49,7 @@ impl Views {
     ) -> Result<Page<Customer>, ViewsError> {
         let email = filter.email.as_deref().map(sql::normalize_email);
         let text = if email.is_some() { CUSTOMERS_BY_EMAIL } else { CUSTOMERS };
-        let prefix = filter.name.as_deref().map(fold_name);
+        let prefix = filter.name.as_deref().map(sql::fold_name);
         let rows: Vec<CustomerRow> = db::query(text)
             .bind(email)
             .bind(within.mode.as_str())
@@ -101,11 +101,6 @@ impl Views {
         let all = PageRequest { limit: PAGE_MAX, after: None };
         Ok(self.licenses(within, &filter, at, &all).await?.data)
     }
-}
-
-/// A name as it is compared: in lower case, with single spaces.
-pub(crate) fn fold_name(name: &str) -> String {
-    name.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The first text after everything that begins with `prefix`.

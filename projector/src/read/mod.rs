@@ -15,7 +15,6 @@ mod status;
 mod subscriptions;
 mod types;
 
-pub(crate) use customers::fold_name;
 pub use open::{OpenObligation, Views, file_of};
 pub use types::*;
 

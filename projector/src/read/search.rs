@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::customers::{after_prefix, fold_name};
+use super::customers::after_prefix;
 use super::{Hit, Term, Views, Within};
 use crate::db;
 use crate::sql::{self, ViewsError};
@@ -101,7 +101,7 @@ fn look_ups(term: &Term) -> Vec<(&'static str, String)> {
             (CASE_BY_ID, keyledger_schemas::ids::CaseId(*uuid).to_string()),
         ],
         Term::NamePrefix(name) => {
-            let folded = fold_name(name);
+            let folded = sql::fold_name(name);
             // The empty prefix is everyone, which is not a search.
             if folded.is_empty() { Vec::new() } else { vec![(CUSTOMER_BY_NAME, folded)] }
         }

@@ -8,7 +8,6 @@ use keyledger_schemas::settings::DecidingSettings;
 use super::load::ObjectDocument;
 use crate::db::{self, Db, Writes};
 use crate::facts::{CustomerFacts, Node, Object, PriceFacts, ProductFacts, UnitFacts};
-use crate::read::fold_name;
 use crate::sql::{self, ViewsError};
 use crate::working::PurchaseHead;
 
@@ -167,7 +166,7 @@ pub(crate) fn put_customer(
         .bind(scope.source.as_str())
         .bind(scope.mode.as_str())
         .bind(facts.name.as_deref())
-        .bind(facts.name.as_deref().map(fold_name))
+        .bind(facts.name.as_deref().map(sql::fold_name))
         .bind(facts.email.as_deref())
         .bind(facts.deleted_at.map(sql::time))
         .bind(sql::json(facts))
