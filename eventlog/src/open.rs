@@ -81,23 +81,18 @@ pub async fn clock(url: &str, local: Arc<dyn Clock>) -> Result<Arc<dyn Clock>, L
 /// `url` as it may be shown: with `***` in the place of its password.
 pub fn redacted(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (before_query, query) = rest.split_once('?').map_or((rest, None), |(before, query)| (before, Some(query)));
-    // A password may hold any character that was not escaped: the last `@` ends it.
-    let authority = match before_query.rsplit_once('@') {
-        Some((credentials, place)) => {
-            let (user, password) = credentials.split_once(':').map_or((credentials, ""), |(user, _)| (user, ":***"));
-            format!("{user}{password}@{place}")
+    // A password may hold any character that should have been escaped: the last `@` ends it.
+    let (before, place) = rest.rsplit_once('@').map_or(("", rest), |(credentials, place)| (credentials, place));
+    let user = before.split_once(':').map_or(before, |(user, _)| user);
+    let password = if before.contains(':') { ":***" } else { "" };
+    let at = if before.is_empty() { "" } else { "@" };
+    let pairs = place.split_inclusive(['?', '&']).map(|pair| match pair.split_once('=') {
+        Some((key, value)) if key.eq_ignore_ascii_case("password") => {
+            format!("{key}=***{}", if value.ends_with('&') { "&" } else { "" })
         }
-        None => before_query.to_owned(),
-    };
-    let query = query.map_or_else(String::new, |query| {
-        let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-            Some((key, _)) if key.eq_ignore_ascii_case("password") => format!("{key}=***"),
-            _ => pair.to_owned(),
-        });
-        format!("?{}", pairs.collect::<Vec<_>>().join("&"))
+        _ => pair.to_owned(),
     });
-    format!("{scheme}://{authority}{query}")
+    format!("{scheme}://{user}{password}{at}{}", pairs.collect::<String>())
 }
 
 #[cfg(test)]
@@ -119,6 +114,7 @@ mod tests {
         for (url, shown) in [
             ("postgres://ana:s3cret@host:5432/db", "postgres://ana:***@host:5432/db"),
             ("postgres://ana:s3@c:re/t@host/db", "postgres://ana:***@host/db"),
+            ("postgres://ana:s3?c/r&e=t@host/db?sslmode=require", "postgres://ana:***@host/db?sslmode=require"),
             ("postgres://:s3cret@host", "postgres://:***@host"),
             ("postgres://ana@host/db?sslmode=require", "postgres://ana@host/db?sslmode=require"),
             ("postgres://host/db?user=ana&password=s3cret&port=1", "postgres://host/db?user=ana&password=***&port=1"),

@@ -24,20 +24,31 @@ const PARAMETERS: [&str; 11] = [
 /// How to connect to `url`. Statements are not logged: they hold what customers told us.
 pub(super) fn parse(url: &str) -> Result<PgConnectOptions, LogError> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
-    for key in query.split('&').filter_map(|pair| pair.split('=').next()).filter(|key| !key.is_empty()) {
-        if !PARAMETERS.contains(&key) {
-            let reason =
-                format!("`{}` has the parameter `{key}`, which means nothing here; leave it out", redacted(url));
+    for key in query.split('&').filter_map(|pair| pair.split('=').next()) {
+        // Only what looks like a name is shown: the rest may be a password that was not escaped.
+        if key.is_empty() || PARAMETERS.contains(&key) {
+            continue;
+        }
+        if key.chars().all(|char| char.is_ascii_alphabetic()) {
+            let reason = format!("the log's URL has the parameter `{key}`, which means nothing here; leave it out");
             return Err(LogError::Unsafe { reason });
         }
+        return Err(unreadable(url));
     }
-    let options: PgConnectOptions = url.parse().map_err(|error| {
-        let reason = format!("`{}` is not a URL such as `postgres://user@host/database`: {error}", redacted(url));
-        LogError::Unsafe { reason }
-    })?;
+    // What the parser says may hold parts of a password: it is not passed on.
+    let options: PgConnectOptions = url.parse().map_err(|_| unreadable(url))?;
     let named = options.get_application_name().is_some();
     let options = if named { options } else { options.application_name("keyledger") };
     Ok(options.disable_statement_logging())
+}
+
+fn unreadable(url: &str) -> LogError {
+    let reason = format!(
+        "`{}` is not a URL such as `postgres://user@host/database?sslmode=require`; in a password, `/`, `?`, `@`, `#` and \
+         `%` are written as `%2F`, `%3F`, `%40`, `%23` and `%25`",
+        redacted(url)
+    );
+    LogError::Unsafe { reason }
 }
 
 #[cfg(test)]
@@ -46,9 +57,14 @@ mod tests {
 
     #[test]
     fn a_parameter_that_would_be_passed_over_is_refused_without_its_value() {
-        let error = parse("postgres://ana:s3cret@host/db?pasword=s3cret").unwrap_err().to_string();
-        assert!(error.contains("`pasword`") && !error.contains("s3cret@"), "{error}");
-        for url in ["postgres://ana@host/db?sslmode=sometimes", "postgres://ana:s3cret@host:port/db"] {
+        let error = parse("postgres://ana@host/db?pasword=s3cret").unwrap_err().to_string();
+        assert!(error.contains("`pasword`") && !error.contains("s3cret"), "{error}");
+        for url in [
+            "postgres://ana:s3cret@host/db?sslmode=sometimes",
+            "postgres://ana:s3cret@host:port/db",
+            "postgres://ana:a?s3cret@host/db",
+            "postgres://ana:a/s3cret@host/db",
+        ] {
             let error = parse(url).unwrap_err().to_string();
             assert!(error.contains("postgres://user@host/database") && !error.contains("s3cret"), "{error}");
         }
