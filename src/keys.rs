@@ -71,16 +71,28 @@ pub async fn claim(log: &dyn EventLog, keys: &DeploymentKeys, keys_dir: &Path) -
     if log.state(NAMESPACE, KEY).await.context("reading the log")?.is_some() {
         return Ok(());
     }
+    if !note(log, keys.sealing_key_id()).await? {
+        // Another process was first.
+        require_those_of(log, keys, keys_dir).await?;
+    }
+    Ok(())
+}
+
+/// Notes beside the log that the keys with a sealing key of this name belong to it. `false` when some were noted before.
+///
+/// # Errors
+///
+/// When the log cannot be written.
+pub async fn note(log: &dyn EventLog, name: String) -> anyhow::Result<bool> {
     let row = StateWrite {
         namespace: NAMESPACE.to_owned(),
         key: KEY.to_owned(),
         expected: Some(0),
-        change: StateChange::Put { value: keys.sealing_key_id().into_bytes(), due_at: None },
+        change: StateChange::Put { value: name.into_bytes(), due_at: None },
     };
     match log.append(Append { state: vec![row], ..Append::default() }).await {
-        Ok(_) => Ok(()),
-        // Another process was first.
-        Err(AppendError::StaleState { .. }) => require_those_of(log, keys, keys_dir).await,
+        Ok(_) => Ok(true),
+        Err(AppendError::StaleState { .. }) => Ok(false),
         Err(error) => Err(error).context("noting beside the log which keys belong to it"),
     }
 }
@@ -108,7 +120,7 @@ pub async fn of_log(log: &dyn EventLog) -> anyhow::Result<OfLog> {
 }
 
 /// The name of the sealing key, if the event carries a sealed license key.
-fn sealing_key(event: &Recorded) -> Option<String> {
+pub fn sealing_key(event: &Recorded) -> Option<String> {
     match Event::decode(&event.kind, &event.data) {
         Ok(Some(Event::LicenseIssued(issued))) => issued.key.map(|key| key.key_id),
         _ => None,
