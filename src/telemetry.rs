@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use crate::settings::Environment;
 
 /// What is logged unless `RUST_LOG` says otherwise.
-const DEFAULT_FILTER: &str = "info,sqlx=warn,hyper=warn,reqwest=warn";
+const DEFAULT_FILTER: &str = "info,sqlx=warn,hyper=warn,reqwest=warn,async_nats=warn";
 
 /// How often old samples are folded away.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);

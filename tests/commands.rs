@@ -26,7 +26,9 @@ fn keyledger(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyledger"));
     command.current_dir(folder).args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("USER", "tester").env("STRIPE_WEBHOOK_SECRET", "whsec_of_a_test");
-    command.env("KEYLEDGER_INGEST__LISTEN", "127.0.0.1:0").env("KEYLEDGER_API__LISTEN", "127.0.0.1:0");
+    for part in ["INGEST", "API", "ISSUER", "PROJECTOR"] {
+        command.env(format!("KEYLEDGER_{part}__LISTEN"), "127.0.0.1:0");
+    }
     command
 }
 
@@ -276,6 +278,102 @@ fn a_second_up_on_one_data_folder_is_refused_and_told_who_is_the_first() {
     assert_ends(&second, 1);
     assert!(stderr(&second).contains(&up.0.id().to_string()), "{}", stderr(&second));
     assert_eq!(up.stop("-TERM"), Some(0));
+}
+
+/// What an address answers, and whether that means that all is well.
+fn get(url: &str) -> (bool, String) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let response = reqwest::get(url).await.unwrap();
+        (response.status().is_success(), response.text().await.unwrap())
+    })
+}
+
+#[test]
+fn roles_share_a_data_folder_say_where_they_are_and_leave_in_peace() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("keyledger.toml"), "[[catalog]]\nproduct = \"pro\"\n").unwrap();
+    let roles = [("projector", "health"), ("ingest", "ingest"), ("issuer", "health"), ("console", "api")];
+    let running = roles.map(|(role, address)| {
+        let (up, ready) = Up::start(folder, &[role]);
+        assert_eq!((&ready["ready"], &ready["role"]), (&true.into(), &role.into()));
+        let url = ready[address].as_str().unwrap().to_owned();
+        assert_eq!(ready.as_object().unwrap().len(), 3, "{ready}");
+        wait_for("readiness", || get(&format!("{url}/health/ready")).0);
+        assert!(get(&format!("{url}/health/live")).0);
+        assert!(get(&format!("{url}/metrics")).1.contains("keyledger_build_info"), "{role}");
+        (up, ready)
+    });
+    let refused = run(folder, &["up"]);
+    assert_ends(&refused, 1);
+    for (role, _) in roles {
+        assert!(stderr(&refused).contains(&format!("`keyledger {role}` with process id")), "{}", stderr(&refused));
+    }
+
+    post_story(&running[1].1, "b_one_off_payment");
+    wait_for("the license", || rows(folder, &["licenses"]).len() == 1);
+    wait_for("agreement of the books", || run(folder, &["check"]).status.code() == Some(0));
+    let id = rows(folder, &["licenses"])[0]["id"].as_str().unwrap().to_owned();
+    assert!(rows(folder, &["licenses", "show", &id, "--reveal"])[0]["key"].as_str().unwrap().starts_with("KL-"));
+    for (up, _) in running {
+        assert_eq!(up.stop("-TERM"), Some(0));
+    }
+    assert_eq!(rows(folder, &["events", "--type", "settings.changed"]).len(), 1, "recorded once");
+    let (up, _) = Up::start(folder, &["up"]);
+    assert_eq!(up.stop("-TERM"), Some(0));
+}
+
+#[test]
+fn of_two_issuers_one_works_and_the_other_takes_over_when_it_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let states = |ready: &Value| get(&format!("{}/health/ready", ready["health"].as_str().unwrap())).1;
+    let (first, ready_first) = Up::start(folder, &["issuer"]);
+    wait_for("the first to be active", || states(&ready_first).contains("active"));
+    let (second, ready_second) = Up::start(folder, &["issuer"]);
+    let is_ready = get(&format!("{}/health/ready", ready_second["health"].as_str().unwrap()));
+    assert!(is_ready.0 && is_ready.1.contains("standby"), "{}", is_ready.1);
+    assert_eq!(first.stop("-TERM"), Some(0));
+    wait_for("the second to be active", || states(&ready_second).contains("active"));
+    assert_eq!(second.stop("-TERM"), Some(0));
+}
+
+#[test]
+fn the_issuer_makes_keys_beside_events_that_came_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("keyledger.toml"), "[[catalog]]\nproduct = \"pro\"\n").unwrap();
+    let (ingest, ready) = Up::start(folder, &["ingest"]);
+    post_story(&ready, "b_one_off_payment");
+    assert!(!folder.join("data/keys").exists(), "taking webhooks needs no keys");
+    let (issuer, _) = Up::start(folder, &["issuer"]);
+    wait_for("a license", || !rows(folder, &["events", "--type", "license.issued"]).is_empty());
+    assert_eq!(issuer.stop("-TERM"), Some(0));
+    fs::remove_dir_all(folder.join("data/keys")).unwrap();
+    let refused = run(folder, &["issuer"]);
+    assert_ends(&refused, 1);
+    assert!(stderr(&refused).contains("restore them from the backup"), "{}", stderr(&refused));
+    assert_eq!(ingest.stop("-TERM"), Some(0));
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_not_reachable_for_verbs_and_stops_no_doctor() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let settings = "log = \"postgres://kl:planted@127.0.0.1:1/keyledger\"\n[nats]\nurl = \"nats://127.0.0.1:1\"\n";
+    fs::write(folder.join("keyledger.toml"), settings).unwrap();
+    fs::set_permissions(folder.join("keyledger.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+    for verb in [&["events"][..], &["check"], &["catalog"], &["backup", "b"]] {
+        let output = run(folder, verb);
+        assert_ends(&output, 4);
+        assert!(stderr(&output).contains("postgres://kl@127.0.0.1:1/keyledger"), "{}", stderr(&output));
+        assert!(!stderr(&output).contains("planted"), "{}", stderr(&output));
+    }
+    let doctor = run(folder, &["doctor"]);
+    assert_ends(&doctor, 3);
+    let said = stdout(&doctor);
+    assert!(said.contains("✗ log") && said.contains("start PostgreSQL") && !said.contains("planted"), "{said}");
 }
 
 #[test]

@@ -581,7 +581,7 @@ pub enum EventVerb {
 
 Examples:
   keyledger events export log.jsonl
-  keyledger events export --after 41200 rest.jsonl  what came after that position
+  keyledger events export --after 41200 rest.jsonl   what came after that position
   keyledger events export - | gzip > log.jsonl.gz"
     )]
     Export(ExportEvents),

@@ -29,6 +29,7 @@ use clap::Parser;
 pub use args::{Arguments, Demo, Verb};
 pub use events::hex;
 pub use init::{make_data_dir, make_token, random_token};
+pub use open::{absolute, shown};
 pub use read::{CASES, Column, LICENSES, table};
 
 use crate::output::{Exit, NotReachable, Output, WrongUse};

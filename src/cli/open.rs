@@ -152,7 +152,8 @@ pub async fn api(context: &Context) -> anyhow::Result<Api> {
     let log = log_to_add_to(&settings).await?;
     let views = views_of(&settings).await?;
     let keys = DeploymentKeys::load(&settings.keys_dir)?;
-    let runs = Lock::holder(&settings.data_dir).is_some();
+    // Who works on a server's log is not seen from here: it is taken for granted.
+    let runs = settings.log.server().is_some() || Lock::holder(&settings.data_dir).is_some();
     let seen = settled(&*log, &views, runs).await?;
     if let Some(note) = seen.note(runs) {
         context.output.words(note);

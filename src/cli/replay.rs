@@ -39,8 +39,14 @@ pub async fn run(context: &Context, replay: &Replay) -> anyhow::Result<Exit> {
     }
 }
 
-/// Rebuilds beside the views in use. They are replaced only while nobody writes them: under the data folder's lock.
+/// Rebuilds beside the views in use. A file is replaced only while nobody writes it: under the data folder's lock. On a
+/// server they are replaced in one transaction, and whoever writes them goes on with the new ones.
 async fn rebuild(context: &Context, settings: &Settings, tail: &dyn Tail) -> anyhow::Result<Exit> {
+    if settings.views.server().is_some() {
+        let report = once(context, settings, tail, Switch::Replace).await?;
+        show(context, &report)?;
+        return Ok(if report.differences.is_empty() { Exit::Fine } else { Exit::Found });
+    }
     let running = Lock::holder(&settings.data_dir);
     let lock = match &running {
         Some(_) => None,

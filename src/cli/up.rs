@@ -1,7 +1,7 @@
 //! `keyledger up`, and the verbs of single roles: a process that runs until it is told to stop.
 
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use keyledger_schemas::secret::Secret;
 
@@ -35,9 +35,8 @@ pub async fn run(context: &Context, up: &Up) -> anyhow::Result<Exit> {
     settings.require_sources()?;
     warn(settings.warnings());
     let wanted = Wanted { issuer: !up.without.contains(&Left::Issuer), accept_loss: up.accept_loss };
-    let absent = absent(&settings);
     let started = up::start(&settings, wanted).await;
-    until_stopped(context, &settings, absent, started).await
+    until_stopped(context, &settings, started).await
 }
 
 /// Runs one role until told to stop.
@@ -52,7 +51,6 @@ pub async fn run_role(context: &Context, role: Role, arguments: &RoleArgs) -> an
     }
     warn(settings.warnings());
     warn(settings.warnings_of_roles());
-    let absent = absent(&settings);
     let accept_loss = arguments.accept_loss;
     let started = match role {
         Role::Ingest => ingest::start(&settings, accept_loss).await,
@@ -60,7 +58,7 @@ pub async fn run_role(context: &Context, role: Role, arguments: &RoleArgs) -> an
         Role::Projector => projector::start(&settings, accept_loss).await,
         Role::Console => console::start(&settings, accept_loss).await,
     };
-    until_stopped(context, &settings, absent, started).await
+    until_stopped(context, &settings, started).await
 }
 
 fn warn(warnings: Vec<String>) {
@@ -73,13 +71,8 @@ fn warn(warnings: Vec<String>) {
 async fn until_stopped(
     context: &Context,
     settings: &Settings,
-    absent: Vec<(&'static str, PathBuf)>,
     started: anyhow::Result<Running>,
 ) -> anyhow::Result<Exit> {
-    // Told of a start that failed too: what it made stays.
-    for (what, path) in absent.into_iter().filter(|(_, path)| path.exists()) {
-        tracing::info!("made {what} in {}", path.display());
-    }
     let running = match started {
         Err(error) if error.is::<Interrupted>() => {
             tracing::info!("{error}");
@@ -97,15 +90,6 @@ async fn until_stopped(
     told?;
     ended?;
     Ok(Exit::Fine)
-}
-
-/// What is not there yet, and where it will be. Relative paths start at the current folder: started in a wrong one, a
-/// second deployment would be born without a word.
-fn absent(settings: &Settings) -> Vec<(&'static str, PathBuf)> {
-    let log = settings.log.file().map(|file| ("a new log", file));
-    let places = [("new keys", &*settings.keys_dir), ("a new API token", &*settings.api.token_file)];
-    let places = places.into_iter().chain(log).map(|(what, path)| (what, open::absolute(path)));
-    places.filter(|(_, path)| !path.exists()).collect()
 }
 
 /// Tells where everything is: in words on a terminal, else as a log line. A token is shown on a terminal alone; where

@@ -39,7 +39,7 @@ pub async fn start(settings: &Settings, accept_loss: bool) -> anyhow::Result<Run
     on_ground(settings, Place::Shared("console"), accept_loss, async |ground, lifecycle| {
         let keys = Arc::new(material::deployment_keys(settings, &*ground.log, &ground.lock).await?);
         let showing = Showing::make(settings, ground, keys).await?;
-        ground.keeper.look().await.context("reading the log")?;
+        ground.look().await;
         let (api, token, token_from) = (showing.url(), showing.token.clone(), showing.token_from.clone());
         showing.spawn(lifecycle);
         begin::keep_gate(lifecycle, ground);

@@ -66,11 +66,17 @@ impl Ground {
             Place::Alone => Lock::take(&settings.data_dir)?,
             Place::Shared(role) => Lock::share(&settings.data_dir, role)?,
         };
-        if !accept_loss {
-            log::patiently(settings, || restored::require_log(settings, &lock)).await?;
+        let was_there = log::patiently(settings, || log::log_exists(&settings.log)).await?;
+        if !was_there && !accept_loss {
+            log::patiently(settings, || restored::require_no_log_before(settings, &lock)).await?;
         }
         let clock = log::patiently(settings, || log::clock(settings)).await?;
-        let bare = log::open_patiently(settings, clock.clone()).await?;
+        let bare = log::patiently(settings, || log::open_log(settings, clock.clone())).await?;
+        if !was_there {
+            // Relative paths start at the current folder: started in a wrong one, a second deployment would be born
+            // without a word.
+            tracing::info!("made a new log in {}", cli::shown(&settings.log));
+        }
         let rest = async {
             let making = lock.making().await?;
             lock.remember_log(&making, &settings.log.to_string())?;
@@ -93,5 +99,14 @@ impl Ground {
         let keeper = Keeper::new(gate.clone(), bare.clone(), mirror.clone(), settings.views.url(), accept_loss);
         let log: Arc<dyn EventLog> = Arc::new(Gated::new(bare.clone(), gate.clone()));
         Ok(Self { lock, metrics, clock, bare, log, gate, keeper, mirror, holder })
+    }
+
+    /// Looks whether the log holds all that others have seen. If nobody can say now, the gate stays closed until its
+    /// keeper can.
+    pub async fn look(&self) {
+        if let Err(error) = self.keeper.look().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "cannot see yet whether the log is whole");
+        }
     }
 }

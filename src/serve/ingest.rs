@@ -24,7 +24,7 @@ use crate::settings::Settings;
 pub async fn start(settings: &Settings, accept_loss: bool) -> anyhow::Result<Running> {
     on_ground(settings, Place::Shared("ingest"), accept_loss, async |ground, lifecycle| {
         let intake = Intake::make(settings, settings.ingest.clone(), ground).await?;
-        ground.keeper.look().await.context("reading the log")?;
+        ground.look().await;
         let ready = Ready { role: Some("ingest"), ingest: Some(intake.url()), ..Ready::default() };
         intake.spawn(lifecycle, ground.metrics.clone());
         keep_mirror(lifecycle, ground);

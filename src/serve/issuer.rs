@@ -37,7 +37,7 @@ pub async fn start(settings: &Settings, accept_loss: bool) -> anyhow::Result<Run
         let issuing = Issuing::make(settings, ground, keys)?;
         let listener = listen("issuer.listen", settings.issuer.listen).await?;
         let address: SocketAddr = listener.local_addr().context("asking for the address of health")?;
-        ground.keeper.look().await.context("reading the log")?;
+        ground.look().await;
 
         let checks: Vec<Arc<dyn ReadinessCheck>> =
             vec![Arc::new(LogReachable(ground.bare.clone())), Arc::new(issuing.standing.clone())];

@@ -111,7 +111,7 @@ impl Lock {
                 }
                 Err(TryLockError::WouldBlock) => {
                     let who = present(data_dir).unwrap_or_else(|| noted(&mut file));
-                    bail!("{} is in use by {who}: stop it first", data_dir.display())
+                    bail!("{} is in use by {who}: stop that first", data_dir.display())
                 }
                 Err(TryLockError::Error(error)) => {
                     return Err(error).with_context(|| format!("locking {}", path.display()));

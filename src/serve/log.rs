@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::Context;
 use keyledger_eventlog::log::{EventLog, LogError};
 use keyledger_eventlog::open::{self, Options};
-use keyledger_eventlog::postgres::DatabaseClock;
 use keyledger_schemas::clock::{Clock, SystemClock};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -34,25 +33,11 @@ const PASSING: [&str; 5] = ["57P01", "57P02", "57P03", "53300", "08006"];
 ///
 /// When the log's server cannot be asked for the time.
 pub async fn clock(settings: &Settings) -> anyhow::Result<Arc<dyn Clock>> {
-    match &settings.log {
-        Database::File(_) => Ok(Arc::new(SystemClock)),
-        Database::Server(_) => {
-            let clock = DatabaseClock::start(settings.log.url().expose(), Arc::new(SystemClock)).await;
-            Ok(Arc::new(clock.with_context(|| format!("asking {} the time", settings.log))?))
-        }
-    }
+    let clock = open::clock(settings.log.url().expose(), Arc::new(SystemClock)).await;
+    clock.with_context(|| format!("asking {} the time", settings.log))
 }
 
-/// Waits for the log's server, for a minute at most, and opens the log; makes it where there is none.
-///
-/// # Errors
-///
-/// [`NotReachable`] when there is no server by then; otherwise as [`open_log`].
-pub async fn open_patiently(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn EventLog>> {
-    patiently(settings, || open_log(settings, clock.clone())).await
-}
-
-/// Does what needs the log's server, again for a while when it is not there yet.
+/// Does what needs the log's server, again for a minute at most while it is not there yet.
 ///
 /// # Errors
 ///

@@ -18,16 +18,15 @@ pub async fn deployment_keys(settings: &Settings, log: &dyn EventLog, lock: &Loc
     // Of roles that start together one makes them; the others wait here, and load them.
     let _making = lock.making().await?;
     let folder = &settings.keys_dir;
-    if !holds_files(folder) {
-        match keys::of_log(log).await? {
-            keys::OfLog::Nothing => {}
-            keys::OfLog::Key(_) | keys::OfLog::Unknown => {
-                let events = log.head().await.context("reading the log")?.position;
-                bail!(keys::missing(events, folder));
-            }
-        }
+    let was_there = holds_files(folder);
+    if !was_there && keys::of_log(log).await? != keys::OfLog::Nothing {
+        let events = log.head().await.context("reading the log")?.position;
+        bail!(keys::missing(events, folder));
     }
     let loaded = DeploymentKeys::load_or_create(folder)?;
+    if !was_there {
+        tracing::info!("made new keys in {}", cli::absolute(folder).display());
+    }
     keys::require_those_of(log, &loaded, folder).await?;
     keys::claim(log, &loaded, folder).await?;
     Ok(loaded)
@@ -51,7 +50,9 @@ pub async fn api_token(settings: &Settings, lock: &Lock) -> anyhow::Result<(Opti
     if settings.api.allow_loopback_without_token && !file.exists() {
         return Ok((None, "no file: callers on this machine need none".to_owned()));
     }
-    cli::make_token(file)?;
+    if cli::make_token(file)? {
+        tracing::info!("made a new API token in {}", cli::absolute(file).display());
+    }
     match read_token(file) {
         Ok(token) => Ok((Some(token), file.display().to_string())),
         Err(reason) => bail!("`api.token_file`: {reason}"),

@@ -25,11 +25,8 @@ const PAUSE: Duration = Duration::from_millis(300);
 ///
 /// # Errors
 ///
-/// When there is no log, and the views have seen one, or a service worked on one with these keys.
-pub async fn require_log(settings: &Settings, lock: &Lock) -> anyhow::Result<()> {
-    if log_exists(&settings.log).await? {
-        return Ok(());
-    }
+/// When the views have seen one, or a service worked on one with these keys.
+pub async fn require_no_log_before(settings: &Settings, lock: &Lock) -> anyhow::Result<()> {
     let left = match seen(settings.views.url().expose()).await {
         Seen::Known(seen) if seen.position > 0 => format!("the views in {}", settings.views),
         Seen::Unreadable => format!("{}, which cannot be read,", settings.views),
