@@ -169,8 +169,8 @@ mod tests {
         into.as_object_mut().unwrap().extend(from.as_object().unwrap().clone());
     }
 
-    fn of_config(config: Value) -> Judgement {
-        judge(&answer(&config, &json!({})), LOG)
+    fn of_config(config: &Value) -> Judgement {
+        judge(&answer(config, &json!({})), LOG)
     }
 
     fn of_state(messages: u64, first: u64, last: u64) -> Judgement {
@@ -179,16 +179,16 @@ mod tests {
 
     #[test]
     fn what_we_make_is_ours() {
-        assert_eq!(of_config(json!({})), Judgement::Ours { last: 3 });
+        assert_eq!(of_config(&json!({})), Judgement::Ours { last: 3 });
         assert_eq!(of_state(0, 0, 0), Judgement::Ours { last: 0 });
         let compressed = json!({"compression": "s2", "num_replicas": 3, "allow_direct": false});
-        assert_eq!(of_config(compressed), Judgement::Ours { last: 3 });
+        assert_eq!(of_config(&compressed), Judgement::Ours { last: 3 });
     }
 
     #[test]
     fn a_stream_of_another_log_or_of_nobody_is_foreign() {
         for metadata in [json!({}), json!({LOG_ID_KEY: Uuid::from_u128(8)}), json!({LOG_ID_KEY: LOG})] {
-            let judged = of_config(json!({"metadata": metadata}));
+            let judged = of_config(&json!({"metadata": metadata}));
             assert!(matches!(judged, Judgement::Foreign { .. }), "{metadata}: {judged:?}");
         }
     }
@@ -221,14 +221,14 @@ mod tests {
             json!({"allow_msg_schedules": true}),
             json!({"allow_msg_counter": true}),
         ] {
-            let judged = of_config(config.clone());
+            let judged = of_config(&config);
             assert!(matches!(judged, Judgement::Unsafe { .. }), "{config}: {judged:?}");
         }
     }
 
     #[test]
     fn a_foreign_stream_is_not_told_to_be_mended() {
-        let judged = of_config(json!({"metadata": {}, "max_age": 1}));
+        let judged = of_config(&json!({"metadata": {}, "max_age": 1}));
         assert!(matches!(judged, Judgement::Foreign { .. }), "{judged:?}");
     }
 

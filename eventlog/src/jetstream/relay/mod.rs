@@ -213,7 +213,7 @@ impl Relay {
     /// Looks where log and mirror are, and does what follows from it until something else does.
     async fn round(&mut self, lease: &Lease, shutdown: &CancellationToken) -> Result<Next, Trouble> {
         if !self.mirror.client().is_connected() {
-            self.be(State::Unreachable { reason: "there is no connection to NATS".to_owned() });
+            self.be(State::Unreachable { reason: self.mirror.client().trouble() });
             return Ok(Next::After(RECONNECT_POLL));
         }
         let look = self.mirror.look().await?;

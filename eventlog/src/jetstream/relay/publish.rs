@@ -92,7 +92,7 @@ impl Relay {
             }
             if run.looked.elapsed() >= self.options.look_every {
                 run.looked = Instant::now();
-                if !self.is_still_right(&run).await? {
+                if !self.is_still_right(run.acked, run.sent).await? {
                     return Ok(Next::Now);
                 }
             }
@@ -204,10 +204,10 @@ impl Relay {
     }
 
     /// Whether the stream is still ours and holds what was acknowledged, and the log what was sent.
-    async fn is_still_right(&self, run: &Run) -> Result<bool, Trouble> {
+    async fn is_still_right(&self, acked: Position, sent: Head) -> Result<bool, Trouble> {
         let look = self.mirror.look().await?;
-        let is_ours = matches!(look, Look::Here(Judgement::Ours { last }) if last >= run.acked);
-        Ok(is_ours && self.log.chain_at(run.sent.position).await? == Some(run.sent.chain))
+        let is_ours = matches!(look, Look::Here(Judgement::Ours { last }) if last >= acked);
+        Ok(is_ours && self.log.chain_at(sent.position).await? == Some(sent.chain))
     }
 
     /// Waits for what is on its way, and then no longer.

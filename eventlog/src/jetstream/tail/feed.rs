@@ -129,7 +129,7 @@ enum Never {}
 
 async fn deliver(mirror: &Mirror, name: &str, shared: &Shared) -> Result<Never, Error> {
     if !mirror.client().is_connected() {
-        return Err("there is no connection to NATS".into());
+        return Err(mirror.client().trouble().into());
     }
     match mirror.look().await? {
         Look::Here(Judgement::Ours { .. } | Judgement::Holes { .. } | Judgement::Unsafe { .. }) => {}

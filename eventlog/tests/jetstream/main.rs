@@ -1,0 +1,13 @@
+//! The mirror on real servers: the relay that writes it and the tail that follows it, through every kind of trouble.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+mod conformance;
+mod disaster;
+mod large;
+mod network;
+mod refusal;
+mod relay;
+mod tail;
