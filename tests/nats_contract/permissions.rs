@@ -107,7 +107,6 @@ const ISSUER: &[&str] = &[
     "look as issuer",
     "acknowledge as issuer",
     "acknowledge as issuer the newer way",
-    "delete the issuer's consumer",
     "hear our answers",
 ];
 
@@ -119,7 +118,6 @@ const PROJECTOR: &[&str] = &[
     "look as projector",
     "acknowledge as projector",
     "acknowledge as projector the newer way",
-    "delete the projector's consumer",
     "hear our answers",
 ];
 

@@ -114,6 +114,8 @@ async fn messages(jetstream: &Context, name: &str) -> Result<pull::Stream, async
         durable_name: Some(name.to_owned()),
         filter_subject: FILTER.to_owned(),
         ack_policy: AckPolicy::Explicit,
+        // Longer than handling one takes: after so long what is not acknowledged is given to whoever asks next.
+        ack_wait: Duration::from_secs(5),
         // The next message only when this one is acknowledged: in order, also when one comes again.
         max_ack_pending: 1,
         ..pull::Config::default()
