@@ -131,6 +131,16 @@ Examples:
 Example:
   keyledger doctor")]
     Doctor,
+    /// Ask a role on this machine whether it can do its work.
+    #[command(
+        after_help = "For health checks: it asks the address that the settings give the role, and prints the answer. Exits
+with 3 if the role is not ready, and with 4 if it does not answer.
+
+Examples:
+  keyledger health                                  that of `keyledger up`, or of `keyledger ingest`
+  keyledger health issuer"
+    )]
+    Health(Health),
     /// What a person must look at; above all, who was charged and has no key.
     #[command(
         args_conflicts_with_subcommands = true,
@@ -261,6 +271,27 @@ pub struct RoleArgs {
     /// Go on although the log lacks events that its mirror or the views have: it was restored from an older backup.
     #[arg(long)]
     pub accept_loss: bool,
+}
+
+/// `health`
+#[derive(Debug, Args)]
+pub struct Health {
+    /// Which one.
+    #[arg(default_value = "ingest")]
+    pub role: Service,
+}
+
+/// A role that may be a process of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Service {
+    /// It takes webhooks.
+    Ingest,
+    /// It makes licenses.
+    Issuer,
+    /// It keeps the views.
+    Projector,
+    /// It answers the API.
+    Console,
 }
 
 /// `demo`

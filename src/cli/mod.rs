@@ -12,6 +12,7 @@ mod doctor;
 mod events;
 mod events_export;
 mod events_import;
+mod health;
 mod init;
 mod licenses;
 mod open;
@@ -119,6 +120,7 @@ async fn dispatch(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Demo(demo) => crate::demo::run(context, &demo).await,
         Verb::Init(init) => init::run(context, &init).await,
         Verb::Doctor => doctor::run(context).await,
+        Verb::Health(health) => health::run(context, &health).await,
         Verb::Cases(cases) => cases::run(context, cases).await,
         Verb::Customers(customers) => read::customers(context, customers).await,
         Verb::Subscriptions(subscriptions) => read::subscriptions(context, subscriptions).await,
