@@ -53,14 +53,22 @@ impl Machine {
         Self { engine, postgres: None, disk: Some(disk), folder }
     }
 
-    /// Starts what the log needs.
-    pub fn boot(&mut self) {
+    /// Starts what the log needs, unless it runs. `settings` are those of the server, if it needs one.
+    pub fn boot(&mut self, settings: &[&str]) {
+        if self.postgres.is_some() {
+            return;
+        }
         let log = match self.engine {
             Engine::Sqlite => format!("sqlite:{}", self.folder.data_dir().join("log.db").display()),
             Engine::Postgres => {
                 let place = self.folder.data_dir().join("postgres");
+                let is_new = !place.exists();
                 fs::create_dir_all(&place).unwrap();
-                let server = Postgres::start_in(&place, &[]);
+                let server = Postgres::start_in(&place, settings);
+                if is_new {
+                    // As who makes a cluster does at the end.
+                    self.disk().sync();
+                }
                 let url = server.url();
                 self.postgres = Some(server);
                 url

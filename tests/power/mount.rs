@@ -11,7 +11,7 @@ use super::disk::Disk;
 use super::fuse;
 use crate::support::random::Random;
 
-const DISK_BYTES: usize = 256 * 1024 * 1024;
+const DISK_BYTES: usize = 384 * 1024 * 1024;
 
 const NEEDS: &str = "the power-cut test mounts disks of its own: run `make test-power` as root on Linux, with /dev/fuse \
      and loop devices, and with mount and mkfs.ext4 in PATH";
