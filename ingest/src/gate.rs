@@ -58,6 +58,11 @@ impl Gate {
         // The sender is ours: it is not dropped meanwhile.
         let _ = self.0.subscribe().wait_for(Option::is_none).await;
     }
+
+    /// Waits until it is closed.
+    pub async fn shut(&self) {
+        let _ = self.0.subscribe().wait_for(Option::is_some).await;
+    }
 }
 
 #[async_trait]

@@ -30,8 +30,12 @@ pub struct Beginning {
 impl Beginning {
     /// With these settings, on this ground.
     pub fn new(settings: &Settings, ground: &Ground) -> Self {
-        let (log, clock) = (ground.log.clone(), ground.clock.clone());
-        Self { gate: ground.gate.clone(), log, clock, settings: settings.deciding() }
+        Self::of(ground.gate.clone(), ground.log.clone(), ground.clock.clone(), settings.deciding())
+    }
+
+    /// With these settings, once this gate is open.
+    pub fn of(gate: Gate, log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, settings: DecidingSettings) -> Self {
+        Self { gate, log, clock, settings }
     }
 
     /// Puts into the log what decides, if it is not what was recorded last.

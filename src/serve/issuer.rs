@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use async_trait::async_trait;
 use keyledger_engine::keys::DeploymentKeys;
+use keyledger_eventlog::checkpoint::Cursor;
 use keyledger_eventlog::log::LogError;
+use keyledger_ingest::gate::Gate;
 use keyledger_ingest::health::{LogReachable, NotReady, ReadinessCheck};
 use keyledger_issuer::provider::Provider;
 use keyledger_issuer::provider::builtin::Builtin;
@@ -25,6 +27,9 @@ use crate::settings::Settings;
 
 /// How long to wait before the log is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether the log was restored under the issuer.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Starts the role in a process of its own. When it returns, it issues or stands by.
 ///
@@ -82,6 +87,7 @@ impl ReadinessCheck for Standing {
 pub struct Issuing {
     parts: Parts,
     beginning: Beginning,
+    gate: Gate,
     standing: Standing,
 }
 
@@ -104,7 +110,8 @@ impl Issuing {
             holder: ground.holder.clone(),
             options: settings.issuer.options.clone(),
         };
-        Ok(Self { parts, beginning: Beginning::new(settings, ground), standing: Standing::default() })
+        let (beginning, gate) = (Beginning::new(settings, ground), ground.gate.clone());
+        Ok(Self { parts, beginning, gate, standing: Standing::default() })
     }
 
     /// Issues from here on.
@@ -114,17 +121,19 @@ impl Issuing {
 
     /// Issues whenever this process has the lease, until told to stop; then what is in hand is finished.
     ///
-    /// Another process that took over, and a log that is away, are no reasons to leave: it stands by, and takes the lease
-    /// again when it can. The epoch of the lease keeps whatever it had in hand from being recorded twice.
+    /// Another process that took over, a log that is away, and one that went back are no reasons to leave: it stands by,
+    /// and begins again when it can. The epoch of the lease keeps whatever it had in hand from being recorded twice.
     async fn run(self, stop: CancellationToken, last_within: Duration) -> anyhow::Result<()> {
         self.standing.set(false);
-        if !self.beginning.wait(&stop).await {
-            return Ok(());
-        }
-        while !stop.is_cancelled() {
-            let ended = self.once(&stop, last_within).await;
+        while self.beginning.wait(&stop).await {
+            let ended = tokio::select! {
+                ended = self.once(&stop, last_within) => ended,
+                // Dropped at whatever await it is: that is as safe as a kill.
+                () = self.disturbed() => Ok(()),
+            };
             self.standing.set(false);
             match ended {
+                Ok(()) if stop.is_cancelled() => return Ok(()),
                 Ok(()) => {}
                 Err(error) if !stop.is_cancelled() && is_passing(&error) => {
                     tracing::warn!("standing by: {error:#}");
@@ -146,6 +155,29 @@ impl Issuing {
         self.standing.set(true);
         let issuing = Box::pin(issuer.run(stop.clone()));
         leaving_within(last_within, stop, async { Ok(issuing.await?) }).await
+    }
+
+    /// Waits until what the issuer holds in memory is no longer what stands beside the log: the log was restored from a
+    /// backup under it. What its cursor has lost since then it must read again.
+    async fn disturbed(&self) {
+        let went_back = async {
+            let mut seen = 0;
+            loop {
+                if let Ok(cursor) = Cursor::load(&*self.parts.log, keyledger_issuer::NAME).await {
+                    let position = cursor.checkpoint().position;
+                    if position < seen {
+                        tracing::warn!("the log was restored under the issuer: it begins again after {position}");
+                        return;
+                    }
+                    seen = position;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            () = went_back => {}
+            () = self.gate.shut() => tracing::warn!("standing by until the log is whole again"),
+        }
     }
 }
 
@@ -174,7 +206,83 @@ pub fn engines(settings: &Settings, keys: Arc<DeploymentKeys>) -> anyhow::Result
 
 #[cfg(test)]
 mod tests {
+    use keyledger_eventlog::checkpoint;
+    use keyledger_eventlog::consumer::Checkpoint;
+    use keyledger_eventlog::log::{Append, EventLog};
+    use keyledger_eventlog::memory::MemoryLog;
+    use keyledger_eventlog::state::{StateChange, StateWrite};
+    use keyledger_eventlog::tail::SqlTail;
+    use keyledger_ingest::gate::Closed;
+    use keyledger_schemas::clock::SystemClock;
+
     use super::*;
+
+    fn issuing(log: &Arc<dyn EventLog>) -> Issuing {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings::in_dir(folder.path());
+        let keys = Arc::new(DeploymentKeys::create(&settings.keys_dir).unwrap());
+        let (gate, clock) = (Gate::default(), Arc::new(SystemClock));
+        let parts = Parts {
+            log: log.clone(),
+            tail: Arc::new(SqlTail::new(log.clone())),
+            clock: clock.clone(),
+            engines: engines(&settings, keys.clone()).unwrap(),
+            keys,
+            holder: "issuer".to_owned(),
+            options: settings.issuer.options.clone(),
+        };
+        let beginning = Beginning::of(gate.clone(), log.clone(), clock, settings.deciding());
+        Issuing { parts, beginning, gate, standing: Standing::default() }
+    }
+
+    async fn position(log: &Arc<dyn EventLog>) -> u64 {
+        Cursor::load(&**log, keyledger_issuer::NAME).await.unwrap().checkpoint().position
+    }
+
+    async fn until(mut good: impl AsyncFnMut() -> bool) {
+        let waiting = async {
+            while !good().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_issuer_whose_log_was_restored_under_it_reads_again_what_its_cursor_lost() {
+        let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(Arc::new(SystemClock)));
+        let issuing = issuing(&log);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(issuing.run(stop.clone(), Duration::from_secs(5)));
+        until(async || position(&log).await == 1).await;
+        // Long enough for it to have seen that.
+        tokio::time::sleep(LOOK_EVERY * 2).await;
+        let old = StateWrite {
+            namespace: checkpoint::CHECKPOINTS.to_owned(),
+            key: keyledger_issuer::NAME.to_owned(),
+            expected: None,
+            change: StateChange::Put { value: checkpoint::encode(Checkpoint::default()), due_at: None },
+        };
+        log.append(Append { state: vec![old], ..Append::default() }).await.unwrap();
+        until(async || position(&log).await == 1).await;
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_issuer_stands_by_while_the_gate_is_closed() {
+        let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(Arc::new(SystemClock)));
+        let issuing = issuing(&log);
+        let (gate, standing, stop) = (issuing.gate.clone(), issuing.standing.clone(), CancellationToken::new());
+        let running = tokio::spawn(issuing.run(stop.clone(), Duration::from_secs(5)));
+        let state = || standing.state().unwrap();
+        for (closed, expected) in [(None, "active"), (Some(Closed::BehindMirror), "standby"), (None, "active")] {
+            gate.set(closed);
+            until(async || state() == expected).await;
+        }
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
 
     #[test]
     fn an_issuer_that_was_replaced_stands_by_and_one_whose_log_is_damaged_leaves() {
