@@ -1,4 +1,4 @@
-//! Whatever is appended, in whatever order: memory and SQLite answer alike and hold the same.
+//! Whatever is appended, in whatever order: memory, SQLite and PostgreSQL answer alike and hold the same.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,12 +7,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use keyledger_eventlog::log::{Append, EventLog};
 use keyledger_eventlog::memory::MemoryLog;
+use keyledger_eventlog::postgres::{self, PostgresLog};
 use keyledger_eventlog::sqlite::{Options, SqliteLog};
 use keyledger_eventlog::state::{StateChange, StateWrite};
 use keyledger_eventlog::testing::event;
 use keyledger_eventlog::verify::verify;
 use keyledger_schemas::clock::ManualClock;
 use keyledger_schemas::envelope::{IdReuse, NewEvent};
+use keyledger_test_servers::Postgres;
 use proptest::prelude::*;
 
 /// Few ids, bodies, streams and keys, so that they meet often.
@@ -66,27 +68,56 @@ async fn contents(log: &dyn EventLog) -> String {
     parts.join("\n")
 }
 
-async fn append_to_both(appends: Vec<Append>) {
-    let folder = tempfile::tempdir().unwrap();
-    let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
-    let memory = MemoryLog::new(clock.clone());
-    let path = folder.path().join("log.db");
-    let sqlite = SqliteLog::open(path.to_str().unwrap(), clock, Options::default()).await.unwrap();
+async fn append_to_both(appends: Vec<Append>, clock: Arc<ManualClock>, log: &dyn EventLog) {
+    let memory = MemoryLog::new(clock);
     for append in appends {
         let in_memory = memory.append(append.clone()).await;
-        let in_sqlite = sqlite.append(append).await;
-        assert_eq!(format!("{in_memory:?}"), format!("{in_sqlite:?}"));
+        let in_log = log.append(append).await;
+        assert_eq!(format!("{in_memory:?}"), format!("{in_log:?}"));
     }
-    assert_eq!(contents(&memory).await, contents(&sqlite).await);
-    assert_eq!(verify(&sqlite, |_| ()).await.unwrap().problem, None);
-    sqlite.close().await;
+    assert_eq!(contents(&memory).await, contents(log).await);
+    assert_eq!(verify(log, |_| ()).await.unwrap().problem, None);
+    log.close().await;
+}
+
+async fn append_to_sqlite(appends: Vec<Append>) {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
+    let path = folder.path().join("log.db");
+    let log = SqliteLog::open(path.to_str().unwrap(), clock.clone(), Options::default()).await.unwrap();
+    append_to_both(appends, clock, &log).await;
+}
+
+async fn append_to_postgres(appends: Vec<Append>) {
+    let server = Postgres::start();
+    let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
+    let log = PostgresLog::open(&server.url(), clock.clone(), postgres::Options::default()).await.unwrap();
+    append_to_both(appends, clock, &log).await;
+}
+
+fn wait_for(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(48))]
 
     #[test]
     fn memory_and_sqlite_answer_alike(appends in proptest::collection::vec(any_append(), 1..25)) {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(append_to_both(appends));
+        wait_for(append_to_sqlite(appends));
+    }
+}
+
+proptest! {
+    // Each case starts a server.
+    #![proptest_config(config(6))]
+
+    #[test]
+    fn memory_and_postgres_answer_alike(appends in proptest::collection::vec(any_append(), 20..80)) {
+        wait_for(append_to_postgres(appends));
     }
 }

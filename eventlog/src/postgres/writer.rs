@@ -202,7 +202,9 @@ impl Writer {
         for attempt in 0.. {
             match write::look(&self.server, &written.witness).await {
                 Ok(true) => {
-                    self.memory.seen = written.head;
+                    if self.memory.is_sure {
+                        self.memory.seen = written.head;
+                    }
                     return self.answer(group, written);
                 }
                 Ok(false) => return group::refuse(group, error.into()),

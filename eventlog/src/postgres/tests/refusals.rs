@@ -20,6 +20,26 @@ async fn a_server_that_would_lose_what_it_acknowledges_is_refused_by_the_name_of
 }
 
 #[tokio::test]
+async fn a_server_that_comes_back_with_unsafe_settings_takes_no_appends_until_they_are_mended() {
+    let mut server = Postgres::start();
+    let log = open(&server).await;
+    append(&log, "a").await.unwrap();
+    let settings = server.data_dir().join("postgresql.auto.conf");
+    server.stop();
+    std::fs::write(&settings, "fsync = off\n").unwrap();
+    server.start_again();
+    let refused = append(&log, "b").await;
+    let right =
+        matches!(&refused, Err(AppendError::Unavailable(LogError::Unsafe { reason })) if reason.contains("fsync"));
+    assert!(right, "{refused:?}");
+    assert_eq!(log.head().await.unwrap().position, 1, "what is there can be read");
+    server.stop();
+    std::fs::write(&settings, "").unwrap();
+    server.start_again();
+    assert_eq!(append_patiently(&log, "b").await, Placed::Appended(2));
+}
+
+#[tokio::test]
 async fn what_the_server_commits_carelessly_by_default_is_committed_with_care() {
     let server = Postgres::start_with(&["synchronous_commit=off", "default_transaction_isolation=serializable"]);
     let log = open(&server).await;
