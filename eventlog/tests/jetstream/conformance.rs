@@ -7,32 +7,49 @@ use jiff::Timestamp;
 use keyledger_eventlog::conformance::{Factory, TailFactory};
 use keyledger_eventlog::jetstream::tail::{Fallback, JetStreamTail};
 use keyledger_eventlog::log::EventLog;
+use keyledger_eventlog::open::{Options, open};
 use keyledger_eventlog::tail::Tail;
-use keyledger_schemas::clock::ManualClock;
-use keyledger_test_servers::Nats;
+use keyledger_schemas::clock::{ManualClock, SystemClock};
+use keyledger_test_servers::{Nats, Postgres};
 use tokio::sync::OnceCell;
 
 use crate::support::{Place, Running, mirror};
 
-/// A log, a server, and a relay that starts with the first handle.
+/// Where the log is.
+enum Home {
+    File(Place),
+    Server(Postgres),
+}
+
+impl Home {
+    async fn open(&self) -> Arc<dyn EventLog> {
+        let clock = Arc::new(SystemClock);
+        match self {
+            Self::File(place) => place.open().await,
+            Self::Server(server) => open(&server.url(), clock, Options::default()).await.unwrap(),
+        }
+    }
+}
+
+/// A log, a nats-server, and a relay that starts with the first handle.
 struct Mirrored {
-    place: Place,
+    home: Home,
     nats: Nats,
     relay: OnceCell<Running>,
     clock: ManualClock,
 }
 
 impl Mirrored {
-    fn new() -> Self {
+    fn of(home: Home) -> Self {
         let clock = ManualClock::at(Timestamp::UNIX_EPOCH);
-        Self { place: Place::new(), nats: Nats::start(), relay: OnceCell::new(), clock }
+        Self { home, nats: Nats::start(), relay: OnceCell::new(), clock }
     }
 }
 
 #[async_trait]
 impl Factory for Mirrored {
     async fn open(&self) -> Arc<dyn EventLog> {
-        let log: Arc<dyn EventLog> = self.place.open().await;
+        let log = self.home.open().await;
         let relay = async || Running::start(log.clone(), mirror(self.nats.url(), &*log).await, "relay");
         self.relay.get_or_init(relay).await;
         log
@@ -57,5 +74,11 @@ impl TailFactory for Mirrored {
 mod sqlite {
     use super::*;
 
-    keyledger_eventlog::tail_conformance!(Mirrored::new());
+    keyledger_eventlog::tail_conformance!(Mirrored::of(Home::File(Place::new())));
+}
+
+mod postgres {
+    use super::*;
+
+    keyledger_eventlog::tail_conformance!(Mirrored::of(Home::Server(Postgres::start())));
 }

@@ -172,9 +172,11 @@ impl Relay {
     /// Works under the lease until it is lost, or until `shutdown`.
     async fn hold(&mut self, lease: Lease, shutdown: &CancellationToken) {
         let (log, clock, ttl) = (Arc::clone(&self.log), Arc::clone(&self.clock), self.options.lease_ttl);
+        let patience = self.options.ack_timeout;
         let mut kept = lease.clone();
         tokio::select! {
             () = self.work(&lease, shutdown) => {}
+            () = too_long(shutdown, patience) => {}
             () = keep(&mut kept, &*log, &*clock, ttl) => {
                 tracing::warn!("another relay took the lease over");
                 return;
@@ -212,6 +214,7 @@ impl Relay {
 
     /// Looks where log and mirror are, and does what follows from it until something else does.
     async fn round(&mut self, lease: &Lease, shutdown: &CancellationToken) -> Result<Next, Trouble> {
+        self.see_log().await?;
         if !self.mirror.client().is_connected() {
             self.be(State::Unreachable { reason: self.mirror.client().trouble() });
             return Ok(Next::After(RECONNECT_POLL));
@@ -319,7 +322,7 @@ impl Relay {
                 status.since = now;
             }
             status.state = state;
-            status.measure();
+            status.measure_state();
             true
         });
     }
@@ -331,14 +334,26 @@ impl Relay {
                 return false;
             }
             (status.position, status.log) = (Some(position), log);
-            status.measure();
+            status.measure_position();
             true
         });
     }
 
+    /// Notes how far the log is while nothing is written, so that the lag shows.
+    async fn see_log(&self) -> Result<(), LogError> {
+        let head = self.log.head().await?;
+        self.status.send_if_modified(|status| {
+            let is_news = status.log != head.position;
+            status.log = head.position;
+            status.measure_position();
+            is_news
+        });
+        Ok(())
+    }
+
     fn trouble(&self, trouble: &Trouble, troubles: usize) {
         let error = trouble as &dyn std::error::Error;
-        self.be(State::Unreachable { reason: trouble.to_string() });
+        self.be(State::Unreachable { reason: in_words(error) });
         if troubles == 1 {
             tracing::warn!(error, "the relay looks again where the mirror is");
         } else {
@@ -352,6 +367,27 @@ impl Relay {
             () = shutdown.cancelled() => {}
         }
     }
+}
+
+/// Ends when `shutdown` was asked for and `patience` has passed since.
+async fn too_long(shutdown: &CancellationToken, patience: Duration) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(patience).await;
+}
+
+/// An error and its causes.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some say their cause themselves.
+        if !words.ends_with(&more) {
+            words = format!("{words}: {more}");
+        }
+        cause = error.source();
+    }
+    words
 }
 
 /// Renews the lease until it is lost. While the log cannot be reached nobody else can take it either.

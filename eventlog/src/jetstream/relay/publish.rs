@@ -49,8 +49,8 @@ struct Run {
     bytes: usize,
     /// When the stream was last looked at.
     looked: Instant,
-    /// Whether the log has been told that the mirror is well again, if it had to be.
-    is_mended: bool,
+    /// The log's end when this began. Once that is in the mirror it is well again, and the log is told if it must be.
+    well_at: Option<Position>,
 }
 
 impl Relay {
@@ -64,6 +64,7 @@ impl Relay {
         self.be(State::Following);
         self.rescued = None;
         self.remove_after = None;
+        let head = self.log.head().await?;
         let mut run = Run {
             sent: after,
             acked: after.position,
@@ -71,7 +72,7 @@ impl Relay {
             flights: VecDeque::new(),
             bytes: 0,
             looked: Instant::now(),
-            is_mended: false,
+            well_at: Some(head.position),
         };
         let mut wake = self.log.wake();
         loop {
@@ -87,8 +88,10 @@ impl Relay {
                 // The log is another one than a moment ago.
                 return Ok(Next::Now);
             }
-            if is_at_end && run.flights.is_empty() {
-                self.at_end(&mut run, lease).await?;
+            if run.well_at.is_some_and(|position| position <= run.acked) {
+                run.well_at = None;
+                let stream = self.mirror.stream();
+                report::mended(&*self.log, lease, stream, run.acked, self.clock.now()).await?;
             }
             if run.looked.elapsed() >= self.options.look_every {
                 run.looked = Instant::now();
@@ -172,34 +175,16 @@ impl Relay {
             () = poll => return Ok(()),
             () = shutdown.cancelled() => return Ok(()),
         }
-        self.take(run);
+        take(run);
         // Those that have been answered meanwhile, without waiting.
         while let Some(flight) = run.flights.front_mut()
             && let Some(answer) = (&mut flight.ack).now_or_never()
         {
             answer?;
-            self.take(run);
+            take(run);
         }
-        Ok(())
-    }
-
-    /// The first on its way has arrived.
-    fn take(&self, run: &mut Run) {
-        if let Some(flight) = run.flights.pop_front() {
-            run.bytes -= flight.bytes;
-            run.acked = flight.position;
-            let log = (*self.log.wake().borrow()).max(run.sent.position);
-            self.see(run.acked, log);
-        }
-    }
-
-    /// Everything that was in the log is in the mirror.
-    async fn at_end(&self, run: &mut Run, lease: &Lease) -> Result<(), Trouble> {
-        if !run.is_mended {
-            let stream = self.mirror.stream();
-            report::mended(&*self.log, lease, stream, run.acked, self.clock.now()).await?;
-            run.is_mended = true;
-        }
+        let log = (*wake.borrow()).max(run.sent.position);
+        self.see(run.acked, log);
         Ok(())
     }
 
@@ -215,9 +200,18 @@ impl Relay {
         while let Some(flight) = run.flights.front_mut() {
             let answer = tokio::time::timeout_at(flight.deadline, &mut flight.ack).await;
             answer.unwrap_or_else(|_| Err(Trouble::Publish("it did not come in time".to_owned())))?;
-            self.take(&mut run);
+            take(&mut run);
         }
+        self.see(run.acked, run.sent.position);
         Ok(Next::Now)
+    }
+}
+
+/// The first on its way has arrived.
+fn take(run: &mut Run) {
+    if let Some(flight) = run.flights.pop_front() {
+        run.bytes -= flight.bytes;
+        run.acked = flight.position;
     }
 }
 

@@ -72,16 +72,20 @@ impl Status {
         self.log.saturating_sub(self.position.unwrap_or(0))
     }
 
-    /// Exposes this as metrics.
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and exact up to 2^53 events")]
-    pub(super) fn measure(&self) {
-        if let Some(position) = self.position {
-            metrics::gauge!("keyledger_mirror_position").set(position as f64);
-            metrics::gauge!("keyledger_mirror_lag_events").set(self.lag() as f64);
-        }
+    /// Exposes what it is doing as metrics.
+    pub(super) fn measure_state(&self) {
         for word in State::WORDS {
             let is = if word == self.state.word() { 1.0 } else { 0.0 };
             metrics::gauge!("keyledger_mirror_state", "state" => word).set(is);
+        }
+    }
+
+    /// Exposes how far it is as metrics.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and exact up to 2^53 events")]
+    pub(super) fn measure_position(&self) {
+        if let Some(position) = self.position {
+            metrics::gauge!("keyledger_mirror_position").set(position as f64);
+            metrics::gauge!("keyledger_mirror_lag_events").set(self.lag() as f64);
         }
     }
 }

@@ -94,14 +94,14 @@ impl JetStreamTail {
         Ok(page)
     }
 
-    /// What the log has after `after`, though nothing of it has arrived. A reader that waits for the mirror gets only
-    /// what the mirror has as well.
+    /// What the log has after `after`, though nothing of it has arrived. A reader that waits for NATS gets it only
+    /// while NATS is there: a mirror that is refused, or that nobody writes, keeps nobody waiting.
     async fn despite_silence(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, LogError> {
         match self.fallback {
             Fallback::Sql => self.of_log(after, limit).await,
-            Fallback::Wait => match self.mirror.position().await {
-                Ok(Some(last)) if last > after => self.of_log(after, limit).await,
-                Ok(_) | Err(_) => Ok(Vec::new()),
+            Fallback::Wait => match tokio::time::timeout(SILENCE, self.mirror.look()).await {
+                Ok(Ok(_)) => self.of_log(after, limit).await,
+                Ok(Err(_)) | Err(_) => Ok(Vec::new()),
             },
         }
     }
