@@ -1,11 +1,11 @@
 //! One time for all machines: [`DatabaseClock`].
 //!
-//! Leases and `wait_until` compare times that different machines wrote. The server's clock is the one they all can see;
-//! asking it for every time would cost a round trip, so only the difference to the local clock is asked for, now and
-//! then.
+//! Leases and `wait_until` compare times that different machines wrote. The server's clock is the one they all can see.
+//! Asking it for every time would cost a round trip, so it is asked now and then, and what has passed since is counted
+//! by a clock that nobody can set: the time since the machine started, its sleep included. The machine's own time of day
+//! may jump at any moment, and a standby that jumps ahead would take a lease from a holder that is well.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -17,26 +17,39 @@ use super::session::{Server, within};
 use super::{Options, url};
 use crate::log::LogError;
 
-/// How often the difference is asked for. A quartz drifts by some milliseconds in that time.
+/// How often the server is asked. A quartz drifts by some milliseconds in that time.
 const REFRESH: Duration = Duration::from_mins(1);
 
-/// The shortest of so many questions counts: its answer is the least out of date.
+/// The quickest of so many answers counts: it is the least out of date.
 const QUESTIONS: usize = 3;
 
-/// A difference that is worth a word: clocks that are kept in step differ by less.
+/// A difference to this machine's own time that is worth a word: clocks that are kept in step differ by less.
 const NOTABLE: SignedDuration = SignedDuration::from_secs(2);
 
 const NOW: &str = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
 
-/// The local clock, put right by what the database's server says. While the server cannot be asked, the last known
-/// difference stays.
+/// Where Linux says how long it is up, sleep included.
+const UPTIME: &str = "/proc/uptime";
+
+/// The time of the database's server. While it cannot be asked, time goes on from its last answer.
 #[derive(Clone)]
 pub struct DatabaseClock(Arc<Inner>);
 
 struct Inner {
+    /// The machine's own time, only to tell a person when it is wrong.
     local: Arc<dyn Clock>,
-    /// What the server's clock is ahead of the local one, in microseconds.
-    ahead: AtomicI64,
+    /// Counts on where the machine does not say how long it is up.
+    started: Instant,
+    answer: Mutex<Answer>,
+}
+
+/// What the server said, and when by the count that nobody sets.
+#[derive(Clone, Copy, Default)]
+struct Answer {
+    said: Timestamp,
+    at: Duration,
+    /// What the server was ahead of the machine's own time.
+    ahead: SignedDuration,
 }
 
 impl DatabaseClock {
@@ -56,62 +69,69 @@ impl DatabaseClock {
     /// As [`DatabaseClock::start`].
     pub async fn refreshing(url: &str, local: Arc<dyn Clock>, refresh: Duration) -> Result<Self, LogError> {
         let server = Server::new(url::parse(url)?, &Options::default());
-        let clock = Self(Arc::new(Inner { local, ahead: AtomicI64::new(0) }));
+        let clock = Self(Arc::new(Inner { local, started: Instant::now(), answer: Mutex::default() }));
         clock.0.ask(&server).await?;
         tokio::spawn(keep_asking(Arc::downgrade(&clock.0), server, refresh));
         Ok(clock)
-    }
-
-    /// What the server's clock is ahead of the local one.
-    pub fn ahead(&self) -> SignedDuration {
-        self.0.ahead()
     }
 }
 
 impl Clock for DatabaseClock {
     fn now(&self) -> Timestamp {
-        let local = self.0.local.now();
-        local.saturating_add(self.0.ahead()).unwrap_or(local)
+        let answer = self.0.answer();
+        let passed = self.0.count().saturating_sub(answer.at);
+        answer.said.saturating_add(passed).unwrap_or(answer.said)
     }
 }
 
 impl Inner {
-    fn ahead(&self) -> SignedDuration {
-        SignedDuration::from_micros(self.ahead.load(Ordering::SeqCst))
+    fn answer(&self) -> Answer {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the machine, or else this process, is up.
+    fn count(&self) -> Duration {
+        std::fs::read_to_string(UPTIME).ok().and_then(|text| uptime(&text)).unwrap_or_else(|| self.started.elapsed())
     }
 
     async fn ask(&self, server: &Server) -> Result<(), LogError> {
         let mut connection = server.for_asking().await?;
-        let ahead = within(server.timeout, self.measure(&mut connection)).await?;
-        // Only to be polite: the difference is known.
+        let answer = within(server.timeout, self.measure(&mut connection)).await?;
+        // Only to be polite: the answer is there.
         let _ = within(server.timeout, async { Ok(connection.close().await?) }).await;
-        let before = SignedDuration::from_micros(self.ahead.swap(ahead, Ordering::SeqCst));
-        let change = SignedDuration::from_micros(ahead) - before;
-        if change.abs() >= NOTABLE {
+        let before = self.answer().ahead;
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
+        if (answer.ahead - before).abs() >= NOTABLE {
+            let ahead_ms = answer.ahead.as_millis();
             tracing::warn!(
-                ahead_ms = ahead / 1000,
-                "the database server's clock is {} ms ahead of this machine's; its time counts",
-                ahead / 1000
+                ahead_ms,
+                "the database server is {ahead_ms} ms ahead of this machine's clock; its time counts"
             );
         }
         Ok(())
     }
 
-    /// In microseconds. The server read its clock somewhere between question and answer: in the middle, as far as we
-    /// know.
-    async fn measure(&self, connection: &mut PgConnection) -> Result<i64, LogError> {
-        let mut best: Option<(Duration, i64)> = None;
+    /// The server read its clock somewhere between question and answer: in the middle, as far as we know.
+    async fn measure(&self, connection: &mut PgConnection) -> Result<Answer, LogError> {
+        let mut best: Option<(Duration, Answer)> = None;
         for _ in 0..QUESTIONS {
-            let (local, asked) = (self.local.now(), Instant::now());
-            let server: i64 = sqlx::query_scalar(NOW).fetch_one(&mut *connection).await?;
-            let took = asked.elapsed();
-            let middle = local.as_microsecond().saturating_add(i64::try_from(took.as_micros() / 2).unwrap_or(0));
-            if best.is_none_or(|(shortest, _)| took < shortest) {
-                best = Some((took, server.saturating_sub(middle)));
+            let asked = Instant::now();
+            let micros: i64 = sqlx::query_scalar(NOW).fetch_one(&mut *connection).await?;
+            let (took, at, local) = (asked.elapsed(), self.count(), self.local.now());
+            let said = Timestamp::from_microsecond(micros).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            let said = said.saturating_add(took / 2).unwrap_or(said);
+            if best.is_none_or(|(quickest, _)| took < quickest) {
+                best = Some((took, Answer { said, at, ahead: said.duration_since(local) }));
             }
         }
-        Ok(best.map_or(0, |(_, ahead)| ahead))
+        Ok(best.map_or_else(Answer::default, |(_, answer)| answer))
     }
+}
+
+/// The first number of the line, in seconds.
+fn uptime(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.split_whitespace().next()?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 async fn keep_asking(clock: Weak<Inner>, server: Server, refresh: Duration) {
@@ -121,8 +141,21 @@ async fn keep_asking(clock: Weak<Inner>, server: Server, refresh: Duration) {
         if let Err(error) = clock.ask(&server).await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
-                "the database server cannot be asked for its time; the last known difference stays"
+                "the database server cannot be asked for its time; it goes on from the last answer"
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_since_the_start_is_read_as_linux_writes_it() {
+        assert_eq!(uptime("14891.07 28023.56\n"), Some(Duration::from_millis(14_891_070)));
+        for text in ["", "soon", "-1 2", "nan 1"] {
+            assert_eq!(uptime(text), None, "{text}");
         }
     }
 }

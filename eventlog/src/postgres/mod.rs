@@ -11,6 +11,7 @@ mod clock;
 #[cfg(test)]
 mod faults;
 mod listen;
+mod memory;
 mod read;
 mod schema;
 mod session;
@@ -36,6 +37,7 @@ pub use clock::DatabaseClock;
 
 use crate::group::{Request, unanswered};
 use crate::log::{Append, AppendError, EventLog, Head, LogError, Placed, RestoreError};
+use memory::{Memory, Seen};
 use session::Server;
 use writer::Writer;
 
@@ -52,6 +54,9 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long a page or a transaction may take, the wait for other writers included. Default 10 s.
     pub timeout: Duration,
+    /// How long nothing is appended after the server was switched over, so that what is missing can be put back from the
+    /// mirror first. Default 10 s.
+    pub pause: Duration,
     /// The id of a log that is being made, when it is to be a copy of another; one by chance when there is none. A log
     /// that is there keeps its own, and is refused when it is not this.
     pub log_id: Option<Uuid>,
@@ -60,7 +65,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let (connect_timeout, timeout) = (Duration::from_secs(5), Duration::from_secs(10));
-        Self { queue: 1024, group: 256, readers: 8, connect_timeout, timeout, log_id: None }
+        Self { queue: 1024, group: 256, readers: 8, connect_timeout, timeout, pause: timeout, log_id: None }
     }
 }
 
@@ -71,6 +76,7 @@ pub struct PostgresLog(Arc<Shared>);
 struct Shared {
     log_id: Uuid,
     readers: PgPool,
+    seen: Seen,
     timeout: Duration,
     requests: mpsc::Sender<Request>,
     wake: watch::Receiver<Position>,
@@ -91,8 +97,12 @@ impl PostgresLog {
         let server = Server::new(url::parse(url)?, &options);
         let log_id = schema::open(&server, clock.now(), options.log_id).await?;
         let readers = server.readers(options.readers);
+        let seen = Seen::default();
         let newest = match read::head(&readers).await {
-            Ok(head) => head.position,
+            Ok(head) => {
+                seen.note(head);
+                head.position
+            }
             // It opens, so that `verify` can say what is wrong; nothing can be appended after a damaged head.
             Err(LogError::Damaged { position, .. }) => position,
             Err(error) => return Err(error),
@@ -101,13 +111,15 @@ impl PostgresLog {
         let (wake_sender, wake) = watch::channel(newest);
         let closing = CancellationToken::new();
         let listening = tokio::spawn(listen::run(server.clone(), wake_sender.clone(), closing.clone()));
-        let writer = Writer::new(server, log_id, clock, wake_sender, options.group.max(1), queue, closing.clone());
+        let memory = Memory::new(log_id, seen.clone(), options.pause);
+        let writer = Writer::new(server, memory, clock, wake_sender, options.group.max(1), queue, closing.clone());
         #[cfg(test)]
         let faults = writer.faults.clone();
         let tasks = Mutex::new(vec![tokio::spawn(writer.run()), listening]);
         Ok(Self(Arc::new(Shared {
             log_id,
             readers,
+            seen,
             timeout: options.timeout,
             requests,
             wake,
@@ -175,7 +187,11 @@ impl EventLog for PostgresLog {
     }
 
     async fn read_after(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, LogError> {
-        self.within(read::after(&self.0.readers, after, limit)).await
+        let page = self.within(read::after(&self.0.readers, after, limit)).await?;
+        if let Some(last) = page.last() {
+            self.0.seen.note(Head { position: last.position, chain: last.chain });
+        }
+        Ok(page)
     }
 
     async fn read_stream(&self, stream: &StreamId, after: Version, limit: usize) -> Result<Vec<Recorded>, LogError> {
@@ -187,11 +203,18 @@ impl EventLog for PostgresLog {
     }
 
     async fn chain_at(&self, position: Position) -> Result<Option<Hash>, LogError> {
-        self.within(read::chain_at(&self.0.readers, position)).await
+        let chain = self.within(read::chain_at(&self.0.readers, position)).await?;
+        // Whoever follows a mirror compares here what was read there.
+        if let Some(chain) = chain {
+            self.0.seen.note(Head { position, chain });
+        }
+        Ok(chain)
     }
 
     async fn head(&self) -> Result<Head, LogError> {
-        self.within(read::head(&self.0.readers)).await
+        let head = self.within(read::head(&self.0.readers)).await?;
+        self.0.seen.note(head);
+        Ok(head)
     }
 
     fn wake(&self) -> watch::Receiver<Position> {

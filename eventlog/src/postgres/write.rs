@@ -5,12 +5,10 @@
 
 use std::collections::HashMap;
 
-use keyledger_schemas::envelope::{Hash, Recorded};
+use keyledger_schemas::envelope::{Hash, Position, Recorded};
 use keyledger_schemas::ids::{AccountId, EventId, StreamId};
 use sqlx::{Connection, PgConnection};
-use uuid::Uuid;
 
-use super::schema;
 use super::session::{Server, within};
 use crate::group::Witness;
 use crate::log::{Head, LogError};
@@ -59,40 +57,10 @@ pub(super) async fn lock_head(connection: &mut PgConnection) -> Result<Head, Log
     PlaceRow::head(Some(sqlx::query_as(LOCK_HEAD).fetch_one(connection).await?))
 }
 
-/// Why nothing may be appended here, if so: the log is not the one that it was when this process last saw it end at
-/// `seen`. Asked with the head locked.
-pub(super) async fn doubt(
-    connection: &mut PgConnection,
-    log_id: Uuid,
-    head: Head,
-    seen: Head,
-) -> Result<Option<String>, LogError> {
-    let now = schema::log_id(&mut *connection).await?;
-    if now != log_id {
-        return Ok(Some(format!("the database holds the log {now} now, not {log_id}; give it back, or start anew")));
-    }
-    let end = PlaceRow::head(sqlx::query_as(sql::HEAD).fetch_optional(&mut *connection).await?)?;
-    if end != head {
-        return Ok(Some(format!(
-            "its events end at position {}, and `log_head` says {}; restore both from one backup",
-            end.position, head.position
-        )));
-    }
-    if seen.position == 0 || chain_at(connection, seen).await? == Some(seen.chain) {
-        return Ok(None);
-    }
-    Ok(Some(format!(
-        "its database went back to an older state, by a restored backup or a fail-over: it ends at position {}, and \
-         position {} that was seen before is not in it; what is missing is taken back from the mirror, or restart to \
-         go on without it",
-        head.position, seen.position
-    )))
-}
-
-async fn chain_at(connection: &mut PgConnection, seen: Head) -> Result<Option<Hash>, LogError> {
-    let query = sqlx::query_scalar(sql::CHAIN).bind(integer(seen.position));
+pub(super) async fn chain_at(connection: &mut PgConnection, position: Position) -> Result<Option<Hash>, LogError> {
+    let query = sqlx::query_scalar(sql::CHAIN).bind(integer(position));
     let chain: Option<Vec<u8>> = query.fetch_optional(connection).await?;
-    chain.map(|chain| sql::chain(seen.position, chain)).transpose()
+    chain.map(|chain| sql::chain(position, chain)).transpose()
 }
 
 /// Looks up what must be known before anything is planned.
@@ -224,7 +192,7 @@ pub(super) async fn look(server: &Server, witness: &Witness) -> Result<bool, Log
 
 async fn seen(connection: &mut PgConnection, witness: &Witness) -> Result<bool, LogError> {
     if let Some((position, chain)) = witness.event {
-        return Ok(chain_at(connection, Head { position, chain }).await? == Some(chain));
+        return Ok(chain_at(connection, position).await? == Some(chain));
     }
     for ((namespace, key), expected) in &witness.rows {
         let query = sqlx::query_as(sql::STATE).bind(namespace).bind(key);

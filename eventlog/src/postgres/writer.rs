@@ -18,10 +18,10 @@ use sqlx::{Connection, PgConnection, Postgres, Transaction};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 #[cfg(test)]
 use super::faults::Faults;
+use super::memory::Memory;
 use super::session::{self, Server, within};
 use super::write;
 use crate::group::{self, Failed, Request, Witness, Written};
@@ -52,19 +52,10 @@ pub(super) struct Writer {
     pub faults: Faults,
 }
 
-/// Which log this is, and where it ended when this process last looked. A database that goes back behind that was
-/// restored under us, and an append would give a position a second time.
-struct Memory {
-    log_id: Uuid,
-    seen: Head,
-    /// Whether the log on this connection is still the one that was seen.
-    is_sure: bool,
-}
-
 impl Writer {
     pub(super) fn new(
         server: Server,
-        log_id: Uuid,
+        memory: Memory,
         clock: Arc<dyn Clock>,
         wake: watch::Sender<Position>,
         group: usize,
@@ -74,7 +65,7 @@ impl Writer {
         Self {
             server,
             connection: None,
-            memory: Memory { log_id, seen: Head::default(), is_sure: false },
+            memory,
             down: None,
             clock,
             wake,
@@ -181,7 +172,7 @@ impl Writer {
             Some((failures, _)) => failures,
             None => 0,
         };
-        let connected = self.server.for_writing().await;
+        let mut connected = self.server.for_writing().await;
         self.down = match &connected {
             Ok(_) => None,
             Err(error) => {
@@ -189,7 +180,9 @@ impl Writer {
                 Some((failures + 1, Instant::now() + DOWN_PAUSES[DOWN_PAUSES.len().min(failures + 1) - 1]))
             }
         };
-        self.memory.is_sure = false;
+        if let Ok(connection) = &mut connected {
+            self.memory.connected(connection).await;
+        }
         connected
     }
 
@@ -202,9 +195,7 @@ impl Writer {
         for attempt in 0.. {
             match write::look(&self.server, &written.witness).await {
                 Ok(true) => {
-                    if self.memory.is_sure {
-                        self.memory.seen = written.head;
-                    }
+                    self.memory.committed(written.head);
                     return self.answer(group, written);
                 }
                 Ok(false) => return group::refuse(group, error.into()),
@@ -253,9 +244,7 @@ async fn transact(
     };
     match committed {
         Ok(()) => {
-            if memory.is_sure {
-                memory.seen = written.head;
-            }
+            memory.committed(written.head);
             Ok(written)
         }
         Err(error) => Err(Failed::Commit(error, written)),
@@ -275,13 +264,7 @@ async fn write_all(
     memory: &mut Memory,
     head: Head,
 ) -> Result<Written, LogError> {
-    let doubt = if memory.is_sure && head.position >= memory.seen.position {
-        None
-    } else {
-        write::doubt(transaction, memory.log_id, head, memory.seen).await?
-    };
-    memory.is_sure = doubt.is_none();
-
+    let doubt = memory.doubt(transaction, head).await?;
     let mut known = Known::at(head);
     // All at once, before the first is planned: the transaction holds the lock, so nothing of it can change.
     write::learn(transaction, &mut known, group::needs(requests)).await?;
@@ -289,12 +272,9 @@ async fn write_all(
     let mut witness = Witness::default();
     let mut events: Vec<Recorded> = Vec::new();
     for request in requests {
-        let (plan, answer) = match (&doubt, request) {
-            // Putting back what is missing is the way out.
-            (Some(reason), Request::Append { .. }) => {
-                (Plan::default(), request.refused(LogError::Unsafe { reason: reason.clone() }))
-            }
-            _ => request.plan(&mut known, clock.now()),
+        let (plan, answer) = match doubt.as_ref().and_then(|doubt| doubt.refuses(request)) {
+            Some(refused) => (Plan::default(), refused),
+            None => request.plan(&mut known, clock.now()),
         };
         witness.note(&plan);
         events.extend(plan.events);
