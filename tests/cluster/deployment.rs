@@ -11,7 +11,7 @@ use keyledger_test_servers::{Nats, NatsCluster, Postgres};
 use crate::mirror;
 pub use crate::roles::{Member, Role, Service};
 use crate::support::folder::Folder;
-use crate::support::setup::Setup;
+use crate::support::setup::{SELL_EVERYTHING, Setup};
 use crate::support::wait::PATIENCE;
 
 /// A data folder with its settings, and the servers that they name.
@@ -131,6 +131,12 @@ impl Deref for Deployment {
     fn deref(&self) -> &Folder {
         &self.folder
     }
+}
+
+/// Everything is sold, and whoever dies is replaced within four seconds.
+pub fn with_short_leases() -> Setup {
+    let leases = "[issuer]\ncall_timeout_ms = 500\nlease_ms = 4000\n";
+    Setup { settings: format!("{SELL_EVERYTHING}{leases}"), ..Setup::default() }
 }
 
 /// As [`Deployment::try_start`], while somebody else holds the servers.

@@ -31,7 +31,8 @@ pub struct Row {
     pub position: i64,
     /// Its id.
     pub id: String,
-    stream: String,
+    /// What its version counts in.
+    pub stream: String,
     version: i64,
     /// Its type.
     pub kind: String,
@@ -46,7 +47,8 @@ pub struct Row {
     actor: Option<String>,
     partition: i64,
     delivery: Option<String>,
-    data: Vec<u8>,
+    /// Its bytes.
+    pub data: Vec<u8>,
     content_hash: Vec<u8>,
     chain: Vec<u8>,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::{join, join_all};
 use keyledger_test_servers::{Nats, Postgres};
+use serde_json::{Value, json};
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
@@ -24,6 +25,9 @@ use crate::support::wait::PATIENCE;
 use crate::traffic::Traffic;
 
 const ROUNDS: usize = 20;
+
+/// How many webhooks come in a round.
+const EACH: usize = 40;
 
 /// When in its round a victim is killed, in milliseconds.
 const KILLED_AT_MS: Range<u64> = 50..900;
@@ -44,13 +48,21 @@ struct Fate {
 }
 
 impl Fate {
-    /// Of about one in three; of the others `None`.
+    /// Of about one in two; of the others `None`.
     fn draw(random: &mut Random) -> Option<Self> {
         let mut within = |range| Duration::from_millis(random.within(range));
         let (killed_at, gone, starts_for) = (within(KILLED_AT_MS), within(GONE_MS), within(STARTS_MS));
         let starts_for = (random.below(4) == 0).then_some(starts_for);
-        (random.below(3) == 0).then_some(Self { killed_at, gone, starts_for })
+        (random.below(2) == 0).then_some(Self { killed_at, gone, starts_for })
     }
+}
+
+/// What the engine does wrong, and often it takes long enough to be killed meanwhile.
+fn faults_of_a_slow_engine() -> Value {
+    let mut faults = faults::faults();
+    let slow = json!({"operation": "any", "probability": 0.3, "fault": {"kind": "slow", "delay_ms": 150}});
+    faults["mix"]["faults"].as_array_mut().unwrap().push(slow);
+    faults
 }
 
 /// One round: all who are drawn are killed, each at its time, and come back.
@@ -104,17 +116,18 @@ async fn restart_nats(nats: &mut Nats, fate: Option<Fate>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_paid_unit_has_one_license_and_the_mirror_is_the_log_whatever_is_killed() {
-    let histories = histories(150);
+    let histories = histories(200);
     let folder = tempfile::tempdir().unwrap();
     let stub = Stub::start(folder.path()).await;
-    stub.misbehave(&faults::faults()).await;
+    stub.misbehave(&faults_of_a_slow_engine()).await;
     let mut deployment = Deployment::new(&Setup { settings: stub.settings(), ..Setup::default() });
     let service = deployment.up_twice().await;
     let entrance = service.entrance();
     let mut members = service.members;
-    let traffic = Traffic::begin(Load::of(&histories, 9), entrance, Duration::from_millis(100));
+    let traffic = Traffic::begin(Load::of(&histories, 9), entrance);
     let mut random = Random::new(10);
     for _ in 0..ROUNDS {
+        traffic.allow(EACH);
         members = round(&mut deployment, members, &traffic.entrance, &mut random).await;
     }
     stub.behave().await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::deployment::{Deployment, Role, Service};
+use crate::deployment::{Deployment, Role, Service, with_short_leases};
 use crate::support::histories::histories;
 use crate::support::load::Load;
 use crate::support::setup::{SELL_EVERYTHING, Setup};
@@ -38,12 +38,15 @@ async fn the_other_takes_over(role: Role, setup: &Setup, within: Duration, end: 
 
 #[tokio::test]
 async fn a_killed_process_is_replaced_within_its_lease() {
-    let lease = "[issuer]\ncall_timeout_ms = 500\nlease_ms = 4000\n";
-    let setup = Setup { settings: format!("{SELL_EVERYTHING}{lease}"), ..Setup::default() };
     for role in [Role::Issuer, Role::Projector, Role::Ingest] {
-        the_other_takes_over(role, &setup, Duration::from_secs(4) + SLACK, async |service: &mut Service| {
-            service.take(role).process.kill().await;
-        })
+        the_other_takes_over(
+            role,
+            &with_short_leases(),
+            Duration::from_secs(4) + SLACK,
+            async |service: &mut Service| {
+                service.take(role).process.kill().await;
+            },
+        )
         .await;
     }
 }
@@ -65,8 +68,9 @@ async fn all_roles_are_restarted_one_by_one_without_one_webhook_refused() {
     let histories = histories(120);
     let deployment = Deployment::new(&Setup::default());
     let mut service = deployment.up_twice().await;
-    let traffic = Traffic::begin(Load::of(&histories, 8), service.entrance(), Duration::from_millis(20));
+    let traffic = Traffic::begin(Load::of(&histories, 8), service.entrance());
     for role in [Role::ALL, Role::ALL].concat() {
+        traffic.allow(60);
         let old = service.take(role);
         let address = old.address.clone();
         old.process.stop().await;
@@ -77,7 +81,7 @@ async fn all_roles_are_restarted_one_by_one_without_one_webhook_refused() {
             traffic.entrance.open(&new.address);
         }
         service.put(new);
-        traffic.flows(10).await;
+        traffic.flows().await;
     }
     let load = traffic.end().await;
     assert_eq!(load.refused(), 0, "webhooks were refused");

@@ -1,7 +1,5 @@
 //! A cluster of three nats-servers loses a node under load, the leader of the stream too: no gap, no double.
 
-use std::time::Duration;
-
 use crate::deployment::Deployment;
 use crate::mirror::mirror;
 use crate::support::histories::histories;
@@ -39,12 +37,15 @@ async fn a_cluster_that_loses_one_node_after_the_other_mirrors_each_event_once()
     let histories = histories(100);
     let mut deployment = Deployment::on_three_nodes(&Setup::default());
     let service = deployment.up().await;
-    let traffic = Traffic::begin(Load::of(&histories, 7), service.entrance(), Duration::from_millis(30));
-    traffic.flows(20).await;
+    let traffic = Traffic::begin(Load::of(&histories, 7), service.entrance());
+    traffic.allow(20);
+    traffic.flows().await;
     let first = leader(&deployment).await;
     for node in [first, (first + 1) % 3] {
+        traffic.allow(60);
         tokio::task::block_in_place(|| deployment.nats[node].kill());
-        traffic.flows(30).await;
+        traffic.flows().await;
+        traffic.allow(60);
         tokio::task::block_in_place(|| deployment.nats[node].start_again());
         // One node less is no loss, two would be: the next goes when this one has all that it missed.
         all_are_current(&deployment).await;

@@ -1,7 +1,6 @@
 //! [`Traffic`]: webhooks that keep coming while a test does something else; and sales that a test waits for.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -16,6 +15,9 @@ use crate::support::wait::{PATIENCE, until};
 /// How many senders post at once.
 const SENDERS: usize = 4;
 
+/// After each webhook.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Webhooks that are delivered in the background, each until it is taken.
 #[derive(Debug)]
 pub struct Traffic {
@@ -23,46 +25,68 @@ pub struct Traffic {
     pub load: Arc<Load>,
     /// Where to.
     pub entrance: Arc<Entrance>,
-    hurried: Arc<AtomicBool>,
+    allowed: Arc<Mutex<Allowed>>,
     task: JoinHandle<()>,
 }
 
+/// How many webhooks may be on their way.
+#[derive(Debug, Default)]
+struct Allowed {
+    /// From the beginning.
+    total: usize,
+    /// Of them, not yet sent.
+    waiting: usize,
+    /// Whether all may, without a pause.
+    all: bool,
+}
+
 impl Traffic {
-    /// Delivers one more after each `pause`, and what was refused again.
-    pub fn begin(load: Load, entrance: Entrance, pause: Duration) -> Self {
-        let (load, entrance, hurried) = (Arc::new(load), Arc::new(entrance), Arc::new(AtomicBool::new(false)));
-        let task = tokio::spawn(deliver(load.clone(), entrance.clone(), hurried.clone(), pause));
-        Self { load, entrance, hurried, task }
+    /// Nothing is delivered yet.
+    pub fn begin(load: Load, entrance: Entrance) -> Self {
+        let (load, entrance, allowed) = (Arc::new(load), Arc::new(entrance), Arc::<Mutex<Allowed>>::default());
+        let task = tokio::spawn(deliver(load.clone(), entrance.clone(), allowed.clone()));
+        Self { load, entrance, allowed, task }
     }
 
-    /// Waits until `count` more were taken.
-    pub async fn flows(&self, count: usize) {
-        let enough = self.load.taken() + count;
+    /// Delivers `count` more, one after the other, while the caller does something else.
+    pub fn allow(&self, count: usize) {
+        let mut allowed = self.allowed.lock().unwrap();
+        allowed.total += count;
+        allowed.waiting += count;
+    }
+
+    /// Waits until all that was allowed is taken.
+    pub async fn flows(&self) {
+        let total = self.allowed.lock().unwrap().total;
         until("traffic", PATIENCE, async || {
             let taken = self.load.taken();
-            if taken >= enough { Ok(()) } else { Err(format!("{taken} of {enough} were taken")) }
+            if taken >= total { Ok(()) } else { Err(format!("{taken} of {total} were taken")) }
         })
         .await;
     }
 
     /// Delivers the rest as fast as it is taken, and ends.
     pub async fn end(self) -> Arc<Load> {
-        assert!(!self.load.is_done(), "there was no traffic left at the end");
-        self.hurried.store(true, Ordering::Relaxed);
+        self.allowed.lock().unwrap().all = true;
         tokio::time::timeout(PATIENCE, self.task).await.expect("the traffic is not taken").unwrap();
         self.load
     }
 }
 
-async fn deliver(load: Arc<Load>, entrance: Arc<Entrance>, hurried: Arc<AtomicBool>, pause: Duration) {
+async fn deliver(load: Arc<Load>, entrance: Arc<Entrance>, allowed: Arc<Mutex<Allowed>>) {
     while !load.is_done() {
-        if hurried.load(Ordering::Relaxed) {
-            load.release_all();
-        } else {
-            load.release(1);
+        {
+            let mut allowed = allowed.lock().unwrap();
+            if allowed.all {
+                load.release_all();
+            } else if allowed.waiting > 0 {
+                allowed.waiting -= 1;
+                load.release(1);
+            }
         }
+        // What was refused is delivered again.
         load.deliver(&*entrance, SENDERS).await;
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
