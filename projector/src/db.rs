@@ -23,13 +23,19 @@ pub(crate) enum Value {
     Text(Option<String>),
     Integer(Option<i64>),
     Bytes(Vec<u8>),
+    /// Many texts: PostgreSQL alone takes them.
+    Texts(Vec<String>),
 }
 
 impl Value {
-    /// PostgreSQL's text cannot hold the character NUL. It is kept from SQLite too, so that both show the same.
     fn text(text: Option<String>) -> Self {
-        Self::Text(text.map(|text| if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }))
+        Self::Text(text.map(printable))
     }
+}
+
+/// PostgreSQL's text cannot hold the character NUL. It is kept from SQLite too, so that both show the same.
+fn printable(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 
 impl From<String> for Value {
@@ -71,6 +77,12 @@ impl From<i64> for Value {
 impl From<Option<i64>> for Value {
     fn from(integer: Option<i64>) -> Self {
         Self::Integer(integer)
+    }
+}
+
+impl From<Vec<String>> for Value {
+    fn from(texts: Vec<String>) -> Self {
+        Self::Texts(texts.into_iter().map(printable).collect())
     }
 }
 
@@ -138,6 +150,11 @@ impl<'c> From<&'c Pool> for On<'c> {
 }
 
 impl Db {
+    /// Whether a question costs a way to a server and back, so that one about many things is better than many.
+    pub(crate) fn is_far(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
     /// Begins a transaction that writes. The connection must be closed when it comes to neither of its ends.
     pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
         match self {
@@ -328,6 +345,7 @@ fn sqlite(values: Vec<Value>) -> Result<SqliteArguments, sqlx::Error> {
             Value::Text(text) => arguments.add(text),
             Value::Integer(integer) => arguments.add(integer),
             Value::Bytes(bytes) => arguments.add(bytes),
+            Value::Texts(_) => Err("SQLite takes no lists".into()),
         }
         .map_err(sqlx::Error::Encode)?;
     }
@@ -341,6 +359,7 @@ fn postgres(values: Vec<Value>) -> Result<PgArguments, sqlx::Error> {
             Value::Text(text) => arguments.add(text),
             Value::Integer(integer) => arguments.add(integer),
             Value::Bytes(bytes) => arguments.add(bytes),
+            Value::Texts(texts) => arguments.add(texts),
         }
         .map_err(sqlx::Error::Encode)?;
     }

@@ -1,5 +1,6 @@
 //! One event at a time: takes its facts into the working set, routes, derives what it touched.
 
+mod ahead;
 mod loose;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,8 +29,8 @@ const PAGE: u32 = 256;
 
 /// An event as the fold takes it.
 pub enum Content {
-    /// A Stripe event: its facts are read from the bytes.
-    Stripe,
+    /// A Stripe event: the facts that its bytes say.
+    Stripe(Vec<Fact>),
     /// An event of ours.
     Own(Box<Event>),
     /// An event of ours that this build does not know: kept, and without effect. A build that gives it one raises the
@@ -44,7 +45,7 @@ pub enum Content {
 /// The reason why it can never be folded: it is set aside with it.
 pub fn read(event: &Recorded) -> Result<Content, String> {
     if event.is_stripe() {
-        return Ok(Content::Stripe);
+        return Ok(Content::Stripe(facts(&event.data)));
     }
     match Event::decode(&event.kind, &event.data) {
         Ok(Some(own)) => Ok(Content::Own(Box::new(own))),
@@ -69,9 +70,14 @@ impl<'c> Fold<'c> {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn begin(db: &'c mut Db) -> Result<Self, ViewsError> {
+    pub async fn begin(db: &'c mut Db, batch: &[(&Recorded, Content)]) -> Result<Self, ViewsError> {
         let settings = store::settings(db).await?;
-        Ok(Self { db, settings, scopes: BTreeMap::new(), loose: BTreeMap::new(), dirty_loose: BTreeSet::new() })
+        let (scopes, loose) = (BTreeMap::new(), BTreeMap::new());
+        let mut fold = Self { db, settings, scopes, loose, dirty_loose: BTreeSet::new() };
+        if fold.db.is_far() {
+            fold.look_ahead(batch).await?;
+        }
+        Ok(fold)
     }
 
     /// Folds one event.
@@ -81,7 +87,7 @@ impl<'c> Fold<'c> {
     /// When the database fails.
     pub async fn apply(&mut self, event: &Recorded, content: &Content) -> Result<(), ViewsError> {
         match content {
-            Content::Stripe => self.stripe(event).await,
+            Content::Stripe(facts) => self.stripe(event, facts).await,
             Content::Own(own) => self.own(event, own).await,
             Content::Unknown => {
                 tracing::debug!(event.type = event.kind, position = event.position, "an event of another build is passed over");
@@ -99,15 +105,14 @@ impl<'c> Fold<'c> {
         self.write().await
     }
 
-    async fn stripe(&mut self, event: &Recorded) -> Result<(), ViewsError> {
-        let facts = facts(&event.data);
+    async fn stripe(&mut self, event: &Recorded, facts: &[Fact]) -> Result<(), ViewsError> {
         if facts.is_empty() {
             return Ok(());
         }
         let set = scope_set(&mut self.scopes, &event.scope);
         let mut touched = BTreeSet::new();
         let mut catalog = Vec::new();
-        for fact in &facts {
+        for fact in facts {
             match fact {
                 Fact::PriceSeen(seen) => {
                     set.look_up(self.db, "price", seen.id.as_str()).await?;
@@ -182,6 +187,7 @@ impl<'c> Fold<'c> {
             let page = store::purchases_after(self.db, &after, PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after.clone_from(last);
+            self.open_ahead(&page).await?;
             for (scope, id) in page {
                 let scope = crate::sql::parse_scope(&scope)?;
                 let set = scope_set(&mut self.scopes, &scope);
@@ -250,8 +256,7 @@ impl<'c> Fold<'c> {
         nodes: &BTreeSet<Node>,
         event: &Recorded,
     ) -> Result<(), ViewsError> {
-        let concerned = |node: &&Node| matches!(node.kind, Kind::Refund | Kind::Dispute | Kind::Charge | Kind::Invoice);
-        let mut nodes: BTreeSet<Node> = nodes.iter().filter(concerned).cloned().collect();
+        let mut nodes: BTreeSet<Node> = nodes.iter().filter(|node| ahead::may_wait(node)).cloned().collect();
         // A refund that is shown is money which its charge need not show.
         let objects = &scope_set(&mut self.scopes, scope).graph.objects;
         let refunds = nodes.iter().filter(|node| node.kind == Kind::Refund).filter_map(|node| objects.get(node));
@@ -263,8 +268,7 @@ impl<'c> Fold<'c> {
             let Some(object) = set.graph.objects.get(node) else { continue };
             let refunds = set.graph.refunds_minor(node);
             let waiting = waiting::waiting(object, refunds, scope, &set.catalog, &self.settings);
-            let subject = format!("{scope}:{}", node.id);
-            let id = CaseId::derive("unrouted", &subject);
+            let (subject, id) = unrouted(scope, node);
             let kept = self.loose_case(id, scope).await?;
             let row = casebook::unrouted(kept.clone(), &subject, waiting, event);
             if row != kept {
@@ -294,9 +298,15 @@ fn scope_set<'s>(scopes: &'s mut BTreeMap<String, ScopeSet>, scope: &Scope) -> &
     scopes.entry(scope.key()).or_insert_with(|| ScopeSet::new(scope.clone()))
 }
 
-/// Takes a fact about an object into its row. Says which objects it named.
-async fn observe(set: &mut ScopeSet, db: &mut Db, fact: &Fact, event: &Recorded) -> Result<Vec<Node>, ViewsError> {
-    let position = event.position;
+/// What the case of an object that waits for its link is about, and its id.
+fn unrouted(scope: &Scope, node: &Node) -> (String, CaseId) {
+    let subject = format!("{scope}:{}", node.id);
+    let id = CaseId::derive("unrouted", &subject);
+    (subject, id)
+}
+
+/// The object that a fact is about, and those that it says it hangs on. `None`: the fact is about none.
+fn named(fact: &Fact) -> Option<(Node, Vec<Node>)> {
     let mut links: Vec<Node> = Vec::new();
     let node = match fact {
         Fact::SubscriptionSeen(seen) => Node::new(Kind::Subscription, &seen.id),
@@ -323,8 +333,15 @@ async fn observe(set: &mut ScopeSet, db: &mut Db, fact: &Fact, event: &Recorded)
             Node::from(&link.child)
         }
         // The caller keeps these: they are not part of the graph.
-        Fact::CustomerSeen(_) | Fact::PriceSeen(_) | Fact::ProductSeen(_) => return Ok(Vec::new()),
+        Fact::CustomerSeen(_) | Fact::PriceSeen(_) | Fact::ProductSeen(_) => return None,
     };
+    Some((node, links))
+}
+
+/// Takes a fact about an object into its row. Says which objects it named.
+async fn observe(set: &mut ScopeSet, db: &mut Db, fact: &Fact, event: &Recorded) -> Result<Vec<Node>, ViewsError> {
+    let position = event.position;
+    let Some((node, mut links)) = named(fact) else { return Ok(Vec::new()) };
     let object = set.touch(db, &node, position).await?;
     match (fact, &mut object.facts) {
         (Fact::SubscriptionSeen(seen), ObjectFacts::Subscription(facts)) => facts.observe(seen),

@@ -8,7 +8,8 @@ use crate::db::Db;
 use crate::fold::{self, Content, Fold};
 use crate::place::Place;
 use crate::sql::{self, ViewsError};
-use crate::store;
+use crate::store::{self, postgres};
+use postgres::Standing;
 
 /// The projector's name: of its checkpoint, its metrics and its log lines.
 pub const NAME: &str = "projector";
@@ -19,6 +20,8 @@ pub struct Projector {
     place: Place,
     /// `None` after a failure: the next batch begins on a new one.
     connection: Option<Db>,
+    /// What stood under the schema's name when the connection was made; `None` for a file.
+    seen: Option<Standing>,
 }
 
 impl Projector {
@@ -33,8 +36,9 @@ impl Projector {
 
     /// As [`Self::open`].
     pub(crate) async fn at(place: Place) -> Result<Self, ViewsError> {
-        let connection = store::connect(&place).await?;
-        Ok(Self { place, connection: Some(connection) })
+        let mut projector = Self { place, connection: None, seen: None };
+        projector.connection = Some(projector.take().await?);
+        Ok(projector)
     }
 
     /// How far the views at `url` are, whichever build made them. Nothing is changed or made; `None` when there are none.
@@ -74,7 +78,11 @@ impl Projector {
     async fn fold(&mut self, batch: &[(&Recorded, Content)], from: Checkpoint) -> Result<bool, ViewsError> {
         let mut connection = self.take().await?;
         let done = fold(&mut connection, batch, from).await;
-        self.put_back(connection, done).await
+        match self.put_back(connection, done).await {
+            Ok(true) => Ok(true),
+            Ok(false) => self.look_again(None).await,
+            Err(error) => self.look_again(Some(error)).await,
+        }
     }
 
     /// Folds each event by itself, up to the one that the database cannot hold, which is to be set aside.
@@ -103,8 +111,47 @@ impl Projector {
     async fn take(&mut self) -> Result<Db, ViewsError> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => store::connect(&self.place).await,
+            None => {
+                let mut connection = store::connect(&self.place).await?;
+                self.seen = match self.place {
+                    Place::Sqlite(_) => None,
+                    Place::Postgres(_, schema) => Some(postgres::standing(&mut connection, schema).await?),
+                };
+                Ok(connection)
+            }
         }
+    }
+
+    /// What a failure, or a checkpoint that was moved, comes from: the views may have been made anew meanwhile, by a newer
+    /// build or by another projector that saw the same damage. Then it is not for us to say that they are broken.
+    async fn look_again(&mut self, error: Option<ViewsError>) -> Result<bool, ViewsError> {
+        let (Place::Postgres(options, schema), Some(seen)) = (&self.place, self.seen) else {
+            return error.map_or(Ok(false), Err);
+        };
+        if error.as_ref().is_some_and(|error| !error.is_broken()) {
+            return error.map_or(Ok(false), Err);
+        }
+        let mut connection = postgres::open(options).await?;
+        let now = postgres::standing(&mut connection, *schema).await;
+        let now = sql::closing(connection, now).await?;
+        match error {
+            _ if now.is_newer() => Err(ViewsError::Newer),
+            Some(error) if !seen.is_other(now) => Err(error),
+            _ => Ok(false),
+        }
+    }
+
+    /// Puts the views aside because they are broken, and says where; other projectors may have done so already.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::set_aside`].
+    pub async fn set_aside(self, now_s: i64) -> Result<String, ViewsError> {
+        let (place, seen) = (self.place.clone(), self.seen);
+        if let Err(error) = self.close().await {
+            tracing::debug!("the broken views do not close cleanly: {error}");
+        }
+        store::set_aside_seen(&place, seen, now_s).await
     }
 
     /// Keeps the connection when all went well. One that failed is not trusted again, and closed.
@@ -126,7 +173,7 @@ async fn fold(connection: &mut Db, batch: &[(&Recorded, Content)], from: Checkpo
         connection.rollback().await?;
         return Ok(false);
     }
-    let mut fold = Fold::begin(connection).await?;
+    let mut fold = Fold::begin(connection, batch).await?;
     for (event, content) in batch {
         fold.apply(event, content).await?;
     }
@@ -162,7 +209,7 @@ fn cause(error: &ViewsError) -> String {
 /// A database that fails may work again; a row that cannot be read will not.
 fn refuse(error: ViewsError, position: Position) -> HandleError {
     match error {
-        ViewsError::Database(_) => HandleError::Retry { position, source: error.into() },
+        ViewsError::Database(_) | ViewsError::Newer => HandleError::Retry { position, source: error.into() },
         ViewsError::Unusable { .. } | ViewsError::Damaged { .. } => HandleError::Fatal(error.into()),
     }
 }

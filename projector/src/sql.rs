@@ -19,6 +19,10 @@ pub enum ViewsError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A newer build made them, and writes them. This one waits until that one is gone, or until `keyledger replay` makes
+    /// them this build's.
+    #[error("the views are a newer build's: update keyledger here, or run `keyledger replay` to go back to this build")]
+    Newer,
     /// A row does not say what it should: rebuild with `keyledger replay`.
     #[error("a row of the views is damaged: {reason}")]
     Damaged {

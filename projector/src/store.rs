@@ -1,6 +1,7 @@
 //! The views' database: its tables, and how rows get into them and out again for the fold.
 
 mod broken;
+pub(crate) mod bulk;
 mod load;
 pub(crate) mod postgres;
 mod save;
@@ -12,14 +13,22 @@ use keyledger_eventlog::consumer::Checkpoint;
 use crate::db::Db;
 use crate::place::Place;
 use crate::sql::ViewsError;
+use crate::{PROJECTION_VERSION, SCHEMA_VERSION};
 
 pub use broken::set_aside;
+pub(crate) use broken::set_aside_seen;
 pub(crate) use load::*;
 pub(crate) use save::*;
 pub(crate) use save_derived::*;
 
 /// Which tables and which fold the rows are of.
 pub(crate) const META: &str = "select schema_version, projection_version from view_meta where id = 1";
+
+/// A build: which tables and which fold it makes.
+pub(crate) type Build = (i64, i64);
+
+/// This one.
+pub(crate) const TODAYS: Build = (SCHEMA_VERSION, PROJECTION_VERSION);
 
 const PUT_META: &str = "insert into view_meta (id, schema_version, projection_version) values (1, $1, $2)";
 const FIRST_CHECKPOINT: &str = "insert into checkpoint (name, position, chain) values ('projector', 0, $1)";

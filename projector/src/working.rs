@@ -3,6 +3,8 @@
 //! Because every event is derived by itself, and only writing is put together, the rows do not depend on where batches
 //! begin and end.
 
+mod ahead;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -17,6 +19,9 @@ use crate::facts::{CustomerFacts, Node, Object, ObjectFacts, UnitFacts};
 use crate::route::Graph;
 use crate::sql::ViewsError;
 use crate::store;
+use crate::store::bulk::Rows;
+
+pub use ahead::Named;
 
 /// What is kept of a purchase itself.
 #[derive(Clone, Debug)]
@@ -66,6 +71,10 @@ pub struct ScopeSet {
     /// Customers, and the events that first and last changed them.
     pub customers: BTreeMap<String, (CustomerFacts, Position, Position)>,
     looked_up: BTreeSet<(&'static str, String)>,
+    /// Looked for, and not there.
+    absent: BTreeSet<Node>,
+    /// Purchases that were loaded before they are opened.
+    ahead: BTreeMap<String, Rows>,
     dirty_objects: BTreeSet<Node>,
     dirty_links: BTreeSet<(Node, Node)>,
     dirty_catalog: BTreeSet<(&'static str, String)>,
@@ -83,6 +92,8 @@ impl ScopeSet {
             catalog: Catalog::default(),
             customers: BTreeMap::new(),
             looked_up: BTreeSet::new(),
+            absent: BTreeSet::new(),
+            ahead: BTreeMap::new(),
             dirty_objects: BTreeSet::new(),
             dirty_links: BTreeSet::new(),
             dirty_catalog: BTreeSet::new(),
@@ -106,6 +117,7 @@ impl ScopeSet {
 
     async fn load(&mut self, db: &mut Db, node: &Node) -> Result<(), ViewsError> {
         if !self.graph.objects.contains_key(node)
+            && !self.absent.contains(node)
             && let Some(object) = store::object(db, &self.key, node).await?
         {
             self.graph.objects.insert(node.clone(), object);
@@ -132,8 +144,7 @@ impl ScopeSet {
     }
 
     async fn load_children(&mut self, db: &mut Db, node: &Node) -> Result<(), ViewsError> {
-        // What hangs on a subscription was routed when it was linked, and may be thousands of invoices.
-        if node.kind == crate::facts::Kind::Subscription || self.graph.children.contains_key(node) {
+        if !ahead::is_followed(node) || self.graph.children.contains_key(node) {
             return Ok(());
         }
         let children = store::children(db, &self.key, node).await?;
@@ -177,19 +188,22 @@ impl ScopeSet {
     /// The purchase, opened by this event when it was not known before.
     pub async fn open(&mut self, db: &mut Db, id: &str, event: &Recorded) -> Result<&mut PurchaseSet, ViewsError> {
         if !self.purchases.contains_key(id) {
-            let head = store::purchase(db, &self.key, id).await?;
+            let rows = match self.ahead.remove(id) {
+                Some(rows) => rows,
+                None => store::rows(db, &self.key, id).await?,
+            };
             let mut members = BTreeSet::new();
-            if head.is_some() {
-                for object in store::objects_of(db, &self.key, id).await? {
+            if rows.head.is_some() {
+                for object in rows.objects {
                     members.insert(object.node.clone());
                     // What is in memory already is newer than the row.
                     self.graph.objects.entry(object.node.clone()).or_insert(object);
                 }
             }
             let set = PurchaseSet {
-                units: store::units(db, &self.key, id).await?,
-                cases: store::cases_of(db, &self.key, id).await?,
-                head: head.unwrap_or_else(|| PurchaseHead {
+                units: rows.units,
+                cases: rows.cases,
+                head: rows.head.unwrap_or_else(|| PurchaseHead {
                     customer: None,
                     names: ItemNames::default(),
                     opened_at: event.occurred_at,

@@ -12,8 +12,7 @@ use super::Within;
 use crate::db::{self, Pool};
 use crate::place::Place;
 use crate::sql::{self, ViewsError};
-use crate::store::META;
-use crate::{PROJECTION_VERSION, SCHEMA_VERSION};
+use crate::store::{META, TODAYS};
 
 /// Connections that read at the same time.
 const READERS: u32 = 4;
@@ -119,7 +118,7 @@ impl Views {
     pub async fn require_todays(&self) -> Result<(), ViewsError> {
         let place = &self.place;
         let reason = match db::query(META).fetch_optional(&self.pool).await {
-            Ok(Some((SCHEMA_VERSION, PROJECTION_VERSION))) => return Ok(()),
+            Ok(Some(TODAYS)) => return Ok(()),
             Ok(_) => format!("`{place}` was made by another build; start `keyledger up`, or run `keyledger replay`"),
             Err(error) if is_absent(&error) => {
                 format!("`{place}` holds no views; `keyledger up` or `keyledger replay` makes them")

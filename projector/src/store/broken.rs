@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sqlx::postgres::PgConnectOptions;
 
-use super::postgres;
+use super::postgres::{self, Standing};
 use crate::db::Db;
 use crate::place::{Place, Schema};
 use crate::sql::{self, ViewsError};
@@ -25,7 +25,7 @@ impl ViewsError {
     pub fn is_broken(&self) -> bool {
         match self {
             Self::Damaged { .. } => true,
-            Self::Unusable { .. } => false,
+            Self::Unusable { .. } | Self::Newer => false,
             Self::Database(error) => {
                 let Some(code) = error.as_database_error().and_then(sqlx::error::DatabaseError::code) else {
                     return false;
@@ -46,12 +46,17 @@ impl ViewsError {
 ///
 /// When the file or the schema cannot be renamed; it is as it was.
 pub async fn set_aside(url: &str, now_s: i64) -> Result<String, ViewsError> {
-    match Place::of(url)? {
+    set_aside_seen(&Place::of(url)?, None, now_s).await
+}
+
+/// As [`set_aside`], unless others took their place since they were `seen`.
+pub(crate) async fn set_aside_seen(place: &Place, seen: Option<Standing>, now_s: i64) -> Result<String, ViewsError> {
+    match place {
         Place::Sqlite(options) => {
             let aside = rename_file(options.get_filename(), now_s).map_err(sqlx::Error::Io)?;
             Ok(aside.display().to_string())
         }
-        Place::Postgres(options, schema) => rename_schema(&options, schema, now_s).await,
+        Place::Postgres(options, schema) => rename_schema(options, *schema, seen, now_s).await,
     }
 }
 
@@ -75,19 +80,27 @@ fn rename_file(file: &Path, now_s: i64) -> io::Result<PathBuf> {
     Ok(named(&aside))
 }
 
-async fn rename_schema(options: &PgConnectOptions, schema: Schema, now_s: i64) -> Result<String, ViewsError> {
+async fn rename_schema(
+    options: &PgConnectOptions,
+    schema: Schema,
+    seen: Option<Standing>,
+    now_s: i64,
+) -> Result<String, ViewsError> {
     let mut db = postgres::open(options).await?;
-    let renamed = rename(&mut db, schema, now_s).await;
+    let renamed = rename(&mut db, schema, seen, now_s).await;
     sql::closing(db, renamed).await
 }
 
-async fn rename(db: &mut Db, schema: Schema, now_s: i64) -> Result<String, ViewsError> {
+async fn rename(db: &mut Db, schema: Schema, seen: Option<Standing>, now_s: i64) -> Result<String, ViewsError> {
     let name = schema.name();
+    if !postgres::has_schema(db, name).await? {
+        return Ok(format!("nothing: there is no schema {name}"));
+    }
     for time in now_s..now_s + NAMES_MAX {
         let aside = format!("{name}_broken_{time}");
         if !postgres::has_schema(db, &aside).await? {
-            postgres::rename_for_good(db, schema, &aside).await?;
-            return Ok(aside);
+            let renamed = postgres::rename_for_good(db, schema, &aside, seen).await?;
+            return Ok(if renamed { aside } else { format!("nothing: others are under the name {name} already") });
         }
     }
     Err(sqlx::Error::Io(io::Error::other("there is no free name for it")).into())

@@ -7,6 +7,7 @@ use keyledger_schemas::ids::CaseId;
 use keyledger_schemas::settings::DecidingSettings;
 use serde::de::DeserializeOwned;
 
+use super::bulk::Rows;
 use crate::casebook::{CaseRow, Status};
 use crate::db::{self, Db};
 use crate::derive::ItemNames;
@@ -60,7 +61,7 @@ pub(crate) async fn settings(db: &mut Db) -> Result<DecidingSettings, ViewsError
 }
 
 #[derive(sqlx::FromRow)]
-struct ObjectRow {
+pub(super) struct ObjectRow {
     kind: String,
     id: String,
     purchase: Option<String>,
@@ -70,7 +71,7 @@ struct ObjectRow {
 }
 
 impl ObjectRow {
-    fn read(self) -> Result<Object, ViewsError> {
+    pub(super) fn read(self) -> Result<Object, ViewsError> {
         let document: ObjectDocument = sql::parse_json("an object", &self.facts)?;
         let kind = Kind::of(&self.kind).ok_or_else(|| ViewsError::damaged("an object", &self.kind))?;
         Ok(Object {
@@ -89,7 +90,7 @@ pub(crate) async fn object(db: &mut Db, scope: &str, node: &Node) -> Result<Opti
     query.fetch_optional(db).await?.map(ObjectRow::read).transpose()
 }
 
-pub(crate) async fn objects_of(db: &mut Db, scope: &str, purchase: &str) -> Result<Vec<Object>, ViewsError> {
+async fn objects_of(db: &mut Db, scope: &str, purchase: &str) -> Result<Vec<Object>, ViewsError> {
     let rows: Vec<ObjectRow> = db::query(OBJECTS_OF_PURCHASE).bind(scope).bind(purchase).fetch_all(db).await?;
     rows.into_iter().map(ObjectRow::read).collect()
 }
@@ -103,7 +104,7 @@ pub(crate) async fn children(db: &mut Db, scope: &str, of: &Node) -> Result<BTre
     rows.into_iter().map(node).collect()
 }
 
-pub(crate) async fn purchase(db: &mut Db, scope: &str, id: &str) -> Result<Option<PurchaseHead>, ViewsError> {
+async fn purchase(db: &mut Db, scope: &str, id: &str) -> Result<Option<PurchaseHead>, ViewsError> {
     let row: Option<(Option<String>, String, String, i64, i64)> =
         db::query(PURCHASE).bind(scope).bind(id).fetch_optional(db).await?;
     let Some((customer, names, opened_at, first_position, last_position)) = row else { return Ok(None) };
@@ -115,6 +116,14 @@ pub(crate) async fn purchase(db: &mut Db, scope: &str, id: &str) -> Result<Optio
         first_position: sql::unsigned(first_position),
         last_position: sql::unsigned(last_position),
     }))
+}
+
+/// All rows of a purchase.
+pub(crate) async fn rows(db: &mut Db, scope: &str, id: &str) -> Result<Rows, ViewsError> {
+    let head = purchase(db, scope, id).await?;
+    let objects = if head.is_some() { objects_of(db, scope, id).await? } else { Vec::new() };
+    let (units, cases) = (units(db, scope, id).await?, cases_of(db, scope, id).await?);
+    Ok(Rows { head, objects, units, cases })
 }
 
 /// The next `limit` purchases of any scope, as scope key and id.
@@ -142,11 +151,7 @@ pub(crate) async fn waiting_invoices(db: &mut Db, scope: Option<&str>) -> Result
     Ok(db::query(WAITING_INVOICES).bind(scope).fetch_all(db).await?)
 }
 
-pub(crate) async fn units(
-    db: &mut Db,
-    scope: &str,
-    purchase: &str,
-) -> Result<BTreeMap<(String, u32), UnitFacts>, ViewsError> {
+async fn units(db: &mut Db, scope: &str, purchase: &str) -> Result<BTreeMap<(String, u32), UnitFacts>, ViewsError> {
     let rows: Vec<(String, i64, String)> = db::query(UNITS).bind(scope).bind(purchase).fetch_all(db).await?;
     rows.into_iter()
         .map(|(item, number, facts)| Ok(((item, sql::unsigned(number)), sql::parse_json("a unit", &facts)?)))
@@ -154,7 +159,7 @@ pub(crate) async fn units(
 }
 
 #[derive(sqlx::FromRow)]
-struct CaseColumns {
+pub(super) struct CaseColumns {
     id: String,
     kind: String,
     status: String,
@@ -179,7 +184,7 @@ struct CaseColumns {
 }
 
 impl CaseColumns {
-    fn read(self) -> Result<(CaseId, CaseRow), ViewsError> {
+    pub(super) fn read(self) -> Result<(CaseId, CaseRow), ViewsError> {
         let id = self.id.parse().map_err(|error| ViewsError::damaged("a case id", error))?;
         let row = CaseRow {
             status: Status::of(&self.status).ok_or_else(|| ViewsError::damaged("a case", &self.status))?,
@@ -205,11 +210,7 @@ impl CaseColumns {
     }
 }
 
-pub(crate) async fn cases_of(
-    db: &mut Db,
-    scope: &str,
-    purchase: &str,
-) -> Result<BTreeMap<CaseId, CaseRow>, ViewsError> {
+async fn cases_of(db: &mut Db, scope: &str, purchase: &str) -> Result<BTreeMap<CaseId, CaseRow>, ViewsError> {
     let rows: Vec<CaseColumns> = db::query(CASES_OF_PURCHASE).bind(scope).bind(purchase).fetch_all(db).await?;
     rows.into_iter().map(CaseColumns::read).collect()
 }

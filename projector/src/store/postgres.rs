@@ -8,16 +8,17 @@ use keyledger_eventlog::consumer::Checkpoint;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
-use super::{FIRST_CHECKPOINT, META, PUT_META};
+use super::{Build, FIRST_CHECKPOINT, META, PUT_META, TODAYS};
 use crate::db::{self, Db, answered};
 use crate::digest;
 use crate::place::Schema;
 use crate::sql::{self, ViewsError};
-use crate::{PROJECTION_VERSION, SCHEMA_VERSION};
 
 /// One process at a time makes or replaces tables: "klviews" in ASCII.
 const LOCK: &str = "select pg_advisory_xact_lock(30237078338238323)";
 
+const ENCODING: &str = "select pg_encoding_to_char(encoding)::text from pg_database where datname = current_database()";
+const OID: &str = "select cast(oid as bigint) from pg_namespace where nspname = $1";
 const HAS_SCHEMA: &str = "select count(*) from pg_namespace where nspname = $1";
 const HAS_TABLE: &str = "select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
      where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')";
@@ -41,8 +42,8 @@ pub(crate) async fn open(options: &PgConnectOptions) -> Result<Db, ViewsError> {
     Ok(Db::Postgres(answered(options.connect()).await?))
 }
 
-/// Opens the schema, making it when it is not there. Tables of another build are replaced by empty ones: what they held
-/// is read from the log again.
+/// Opens the schema, making it when it is not there. Tables of an older build are replaced by empty ones: what they held
+/// is read from the log again. Those of a newer one are left alone: while machines are updated one by one, both run.
 pub(super) async fn connect(options: &PgConnectOptions, schema: Schema) -> Result<Db, ViewsError> {
     let mut connection = open(options).await?;
     let ready = async {
@@ -59,15 +60,19 @@ pub(super) async fn connect(options: &PgConnectOptions, schema: Schema) -> Resul
 /// Sees to it that the schema holds today's tables.
 async fn prepare(db: &mut Db, options: &PgConnectOptions, schema: Schema) -> Result<(), ViewsError> {
     // The ordinary case needs no lock, and so waits for nobody.
-    if has_table(db, schema, "view_meta").await? && is_todays(meta(db).await?) {
+    if has_table(db, schema, "view_meta").await? && meta(db).await? == Some(TODAYS) {
         return Ok(());
     }
     db.begin().await?;
     db.run(LOCK).await?;
     let made = async {
+        require_unicode(db).await?;
         let ours = require_ours(db, schema).await?;
         let meta = if ours { meta(db).await? } else { None };
-        if !is_todays(meta) {
+        if meta > Some(TODAYS) && schema == Schema::Live {
+            return Err(ViewsError::Newer);
+        }
+        if meta != Some(TODAYS) {
             if meta.is_some() {
                 tracing::warn!("the views were made by another build and are rebuilt from the log");
             }
@@ -81,6 +86,16 @@ async fn prepare(db: &mut Db, options: &PgConnectOptions, schema: Schema) -> Res
     Ok(())
 }
 
+/// Refuses a database that cannot hold every name.
+async fn require_unicode(db: &mut Db) -> Result<(), ViewsError> {
+    let (encoding,): (String,) = db::query(ENCODING).fetch_one(db).await?;
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    let reason = format!("the database's encoding is {encoding}; make one with encoding UTF8");
+    Err(ViewsError::Unusable { reason })
+}
+
 /// Whether views are in the schema; refuses tables of something else.
 async fn require_ours(db: &mut Db, schema: Schema) -> Result<bool, ViewsError> {
     let ours = has_table(db, schema, "view_meta").await?;
@@ -91,11 +106,7 @@ async fn require_ours(db: &mut Db, schema: Schema) -> Result<bool, ViewsError> {
     Ok(ours)
 }
 
-fn is_todays(meta: Option<(i64, i64)>) -> bool {
-    meta == Some((SCHEMA_VERSION, PROJECTION_VERSION))
-}
-
-async fn meta(db: &mut Db) -> Result<Option<(i64, i64)>, ViewsError> {
+async fn meta(db: &mut Db) -> Result<Option<Build>, ViewsError> {
     Ok(db::query(META).fetch_optional(db).await?)
 }
 
@@ -130,6 +141,34 @@ fn allowed(error: ViewsError, options: &PgConnectOptions) -> ViewsError {
     }
 }
 
+/// What stands under the schema's name: tables that were made anew are others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// The schema itself, whatever its name. `None`: there is none.
+    oid: Option<i64>,
+    /// Which build's its tables are, where they say.
+    build: Option<Build>,
+}
+
+impl Standing {
+    /// Whether a newer build made them.
+    pub(crate) fn is_newer(self) -> bool {
+        self.build > Some(TODAYS)
+    }
+
+    /// Whether others stand there now.
+    pub(crate) fn is_other(self, now: Self) -> bool {
+        self.oid != now.oid
+    }
+}
+
+/// What stands under the schema's name now.
+pub(crate) async fn standing(db: &mut Db, schema: Schema) -> Result<Standing, ViewsError> {
+    let row: Option<(i64,)> = db::query(OID).bind(schema.name()).fetch_optional(&mut *db).await?;
+    let build = if has_table(db, schema, "view_meta").await? { meta(db).await? } else { None };
+    Ok(Standing { oid: row.map(|(oid,)| oid), build })
+}
+
 /// The checkpoint of views of any build: its table has never changed. `None` where there is no such table.
 pub(super) async fn seen(options: &PgConnectOptions, schema: Schema) -> Result<Option<Checkpoint>, ViewsError> {
     let mut connection = open(options).await?;
@@ -159,9 +198,12 @@ pub(super) async fn reset(db: &mut Db, schema: Schema) -> Result<(), ViewsError>
 async fn make_anew(db: &mut Db, schema: Schema) -> Result<(), ViewsError> {
     put_aside(db, schema).await?;
     let name = schema.name();
-    db.run(AssertSqlSafe(format!("create schema if not exists {name}"))).await?;
+    // A schema that was made for us beforehand is taken as it is: we may not be allowed to make one.
+    if !has_schema(db, name).await? {
+        db.run(AssertSqlSafe(format!("create schema {name}"))).await?;
+    }
     db.run(include_str!("../../migrations/postgres/0001_views.sql")).await?;
-    db::query(PUT_META).bind(SCHEMA_VERSION).bind(PROJECTION_VERSION).execute(&mut *db).await?;
+    db::query(PUT_META).bind(TODAYS.0).bind(TODAYS.1).execute(&mut *db).await?;
     db::query(FIRST_CHECKPOINT).bind([0_u8; 32].as_slice()).execute(&mut *db).await?;
     Ok(())
 }
@@ -185,12 +227,24 @@ async fn rename(db: &mut Db, schema: Schema, to: &str) -> Result<(), ViewsError>
     Ok(db.run(AssertSqlSafe(format!("alter schema {name} rename to {to}"))).await?)
 }
 
-/// Gives the schema another name for good.
-pub(super) async fn rename_for_good(db: &mut Db, schema: Schema, to: &str) -> Result<(), ViewsError> {
+/// Gives the schema another name for good. `false`: another one stands there now than was `seen`.
+pub(super) async fn rename_for_good(
+    db: &mut Db,
+    schema: Schema,
+    to: &str,
+    seen: Option<Standing>,
+) -> Result<bool, ViewsError> {
     db.begin().await?;
     db.run(LOCK).await?;
+    let row: Option<(i64,)> = db::query(OID).bind(schema.name()).fetch_optional(&mut *db).await?;
+    let oid = row.map(|(oid,)| oid);
+    if seen.is_some_and(|seen| seen.oid != oid) {
+        db.rollback().await?;
+        return Ok(false);
+    }
     rename(db, schema, to).await?;
-    Ok(db.commit().await?)
+    db.commit().await?;
+    Ok(true)
 }
 
 /// Drops what was put aside, if it can be done now; else whoever puts something aside next does it. One table at a time:

@@ -5,14 +5,17 @@ use keyledger_schemas::envelope::{Position, Recorded};
 use keyledger_schemas::ids::Scope;
 use keyledger_schemas::settings::DecidingSettings;
 
+use super::TODAYS;
 use super::load::ObjectDocument;
 use crate::db::{self, Db, Writes};
 use crate::facts::{CustomerFacts, Node, Object, PriceFacts, ProductFacts, UnitFacts};
 use crate::sql::{self, ViewsError};
 use crate::working::PurchaseHead;
 
-const MOVE_CHECKPOINT: &str =
-    "update checkpoint set position = $1, chain = $2 where name = 'projector' and position = $3 and chain = $4";
+/// Another build may have made the views anew since they were opened: then they are not ours to write.
+const MOVE_CHECKPOINT: &str = "update checkpoint set position = $1, chain = $2 \
+     where name = 'projector' and position = $3 and chain = $4 and exists (select 1 from view_meta where id = 1 \
+     and schema_version = $5 and projection_version = $6)";
 const PARK: &str = "insert into parked (position, event_id, kind, reason, recorded_at) values ($1, $2, $3, $4, $5) \
      on conflict (position) do nothing";
 const PUT_SETTINGS: &str = "insert into deciding (id, settings, position) values (1, $1, $2) \
@@ -46,16 +49,23 @@ const PUT_PRICE: &str = "insert into price (scope, id, facts) values ($1, $2, $3
 const PUT_PRODUCT: &str = "insert into product (scope, id, facts) values ($1, $2, $3) \
      on conflict (scope, id) do update set facts = excluded.facts";
 
-/// Moves the checkpoint, if it is still at `from`.
+/// Moves the checkpoint, if it is still at `from`. Whoever comes second waits here until the first one is done; one who
+/// has waited for too long is second too.
 pub(crate) async fn move_checkpoint(db: &mut Db, from: Checkpoint, to: Checkpoint) -> Result<bool, ViewsError> {
     let moved = db::query(MOVE_CHECKPOINT)
         .bind(sql::integer(to.position))
         .bind(to.chain.as_slice())
         .bind(sql::integer(from.position))
         .bind(from.chain.as_slice())
+        .bind(TODAYS.0)
+        .bind(TODAYS.1)
         .execute(db)
-        .await?;
-    Ok(moved == 1)
+        .await;
+    match moved {
+        Ok(moved) => Ok(moved == 1),
+        Err(error) if super::postgres::is_in_the_way(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(crate) async fn park(db: &mut Db, event: &Recorded, reason: &str) -> Result<(), ViewsError> {

@@ -6,12 +6,11 @@ use keyledger_eventlog::consumer::Checkpoint;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
-use super::{FIRST_CHECKPOINT, META, PUT_META};
+use super::{Build, FIRST_CHECKPOINT, META, PUT_META, TODAYS};
 use crate::db::{self, Db};
 use crate::digest;
 use crate::place::Place;
 use crate::sql::{self, ViewsError};
-use crate::{PROJECTION_VERSION, SCHEMA_VERSION};
 
 const HAS_META: &str = "select count(*) from sqlite_schema where type = 'table' and name = 'view_meta'";
 const HAS_CHECKPOINT: &str =
@@ -57,11 +56,11 @@ async fn prepare(db: &mut Db, file: &Path) -> Result<(), ViewsError> {
             return Err(ViewsError::Unusable { reason });
         }
     }
-    let meta: Option<(i64, i64)> = match has_meta {
+    let meta: Option<Build> = match has_meta {
         0 => None,
         _ => db::query(META).fetch_optional(&mut *db).await?,
     };
-    if meta != Some((SCHEMA_VERSION, PROJECTION_VERSION)) {
+    if meta != Some(TODAYS) {
         if meta.is_some() {
             tracing::warn!("the views were made by another build and are rebuilt from the log");
         }
@@ -116,7 +115,7 @@ pub(super) async fn reset(db: &mut Db) -> Result<(), ViewsError> {
 async fn make_anew(db: &mut Db) -> Result<(), ViewsError> {
     db.run(include_str!("../../migrations/sqlite/reset.sql")).await?;
     db.run(include_str!("../../migrations/sqlite/0001_views.sql")).await?;
-    db::query(PUT_META).bind(SCHEMA_VERSION).bind(PROJECTION_VERSION).execute(&mut *db).await?;
+    db::query(PUT_META).bind(TODAYS.0).bind(TODAYS.1).execute(&mut *db).await?;
     db::query(FIRST_CHECKPOINT).bind([0_u8; 32].as_slice()).execute(&mut *db).await?;
     Ok(())
 }
