@@ -222,7 +222,7 @@ impl From<LogError> for Problem {
 impl From<ViewsError> for Problem {
     fn from(error: ViewsError) -> Self {
         match error {
-            ViewsError::Database(_) | ViewsError::Unusable { .. } => {
+            ViewsError::Database(_) | ViewsError::Unusable { .. } | ViewsError::Newer => {
                 Self::NotReady { part: "the views", source: error.into() }
             }
             ViewsError::Damaged { .. } => Self::Internal(error.into()),

@@ -81,7 +81,7 @@ pub async fn ready(State(console): State<Console>) -> Response {
         match tokio::time::timeout(CHECKED_WITHIN, console.api.require_views()).await {
             Ok(Ok(())) => None,
             // The cause may name a host or a file, and whoever asks here may be anyone.
-            Ok(Err(ViewsError::Unusable { .. })) => Some("there are none of this version yet"),
+            Ok(Err(ViewsError::Unusable { .. } | ViewsError::Newer)) => Some("there are none of this version yet"),
             Ok(Err(ViewsError::Database(_) | ViewsError::Damaged { .. })) => Some("they cannot be read"),
             Err(_) => Some("no answer in time"),
         }

@@ -31,7 +31,7 @@ pub struct Case {
     /// The same trouble is always the same case.
     #[schema(example = "kl_cas_5d41402abc4b5a71b2c3d4e5f6071829")]
     pub id: String,
-    /// `no_key`, `not_extended`, `free_without_key`, `surplus_key`, `unrouted`, …
+    /// `no_key`, `not_extended`, `free_without_key`, `surplus_key`, `unrouted`, `mirror_diverged`, …
     #[schema(example = "no_key")]
     pub kind: String,
     /// `open`, `closed` or `waived`.
