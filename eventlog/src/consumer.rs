@@ -266,7 +266,9 @@ impl<H: Handler> Consumer<H> {
             self.report(from.position, Some(from.position));
             return Ok(if ticked { Step::Ticked } else { Step::Idle });
         }
-        follows(&batch, from)?;
+        if let Err(error) = follows(&batch, from) {
+            return self.reconsider(from, error).await;
+        }
         let span = tracing::info_span!(
             parent: None,
             "consumer.batch",
@@ -275,6 +277,23 @@ impl<H: Handler> Consumer<H> {
             position.to = from.position + batch.len() as u64,
         );
         self.handle(&batch, from).instrument(span).await
+    }
+
+    /// A log that was put back under us may have taken the handler's checkpoint back with it, while we remember a later
+    /// one. The checkpoint has diverged if it is still where we remember it, or is not in the log either.
+    async fn reconsider(&mut self, from: Checkpoint, error: HandleError) -> Result<Step, HandleError> {
+        if !matches!(error, HandleError::Diverged { .. }) {
+            return Err(error);
+        }
+        self.checkpoint = None;
+        match self.load().await {
+            Ok(kept) if kept != from => {
+                self.checkpoint = Some(kept);
+                Ok(Step::Delayed(Duration::ZERO))
+            }
+            Ok(_) | Err(HandleError::Diverged { .. }) => Err(error),
+            Err(other) => Err(other),
+        }
     }
 
     /// Where the handler stands, if the log has that event.

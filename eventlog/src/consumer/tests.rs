@@ -193,6 +193,21 @@ async fn a_log_exchanged_under_a_running_consumer_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_that_went_back_with_its_log_is_read_again() {
+    let log = log_of(3).await;
+    let mut consumer = consumer(&log, Recorder::default());
+    consumer.run_until_idle().await.unwrap();
+
+    let other = log_of(2).await;
+    let events = (0..3).map(|number| event(&format!("other_{number}"), "s", "{}")).collect();
+    other.append(Append::events(events)).await.unwrap();
+    consumer.handler().checkpoint = of_event(&other.at(2).await.unwrap().unwrap());
+    consumer.tail = Arc::new(SqlTail::new(other));
+    assert_eq!(consumer.step().await.unwrap(), Step::Delayed(Duration::ZERO));
+    assert_eq!(consumer.step().await.unwrap(), Step::Handled(3));
+}
+
+#[tokio::test]
 async fn a_byte_that_changed_in_the_data_stops_the_role() {
     let log = log_of(3).await;
     let mut batch = log.read_after(0, 3).await.unwrap();
@@ -222,7 +237,7 @@ async fn a_closed_log_stops_the_role() {
 #[tokio::test(start_paused = true)]
 async fn a_running_consumer_stops_when_told_even_in_a_long_delay() {
     let log = log_of(2).await;
-    let handler = failing([Fault::Retry, Fault::Retry, Fault::Retry, Fault::Retry, Fault::Retry]);
+    let handler = failing(std::iter::repeat_with(|| Fault::Retry).take(100));
     let mut consumer = consumer(&log, handler);
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
