@@ -5,21 +5,21 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+target=${CARGO_TARGET_DIR:-$PWD/target}
+folder=$target/check-image
 context=$folder/build
 root=$folder/root
+rm -rf "$folder"
 mkdir -p "$context" "$root"
 
 # COPY SOURCE... TARGET, but for those from the build stage.
 sed -n 's/^COPY \([^-].*\) [^ ]*$/\1/p' Dockerfile | tr ' ' '\n' | while read -r path; do
     mkdir -p "$context/$(dirname "$path")"
-    cp -r "$path" "$context/$(dirname "$path")"
+    cp -a "$path" "$context/$(dirname "$path")"
 done
 
 # The RUN of the build stage, its caches aside.
 grep -q 'cargo build --release --locked --bin keyledger &&' Dockerfile
-target=${CARGO_TARGET_DIR:-$PWD/target}
 (cd "$context" && CARGO_TARGET_DIR=$target cargo build --release --locked --bin keyledger)
 
 # The runtime stage: distroless/cc has glibc and libgcc, and nothing else that is needed here.
@@ -36,8 +36,9 @@ done
 mkdir -p "$root/etc/keyledger"
 install -d -o 65532 -g 65532 "$root/var/lib/keyledger"
 
+chroot=$(command -v chroot)
 in_image() {
-    env -i KEYLEDGER_DATA_DIR=/var/lib/keyledger chroot --userspec=65532:65532 "$root" /usr/local/bin/keyledger "$@"
+    env -i KEYLEDGER_DATA_DIR=/var/lib/keyledger "$chroot" --userspec=65532:65532 "$root" /usr/local/bin/keyledger "$@"
 }
 in_image --version
 # With a settings file that is mounted read-only, it makes what is missing in the folder of the data, once.

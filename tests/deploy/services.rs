@@ -160,4 +160,11 @@ async fn the_services_of_compose_sell_a_license_that_a_subscriber_sees() {
     let checked = deployment.command("console", &["check"]).output().unwrap();
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(checked.status.success(), "{}{}", said(&checked.stdout), said(&checked.stderr));
+
+    // What docs/operations.md asks the database for is there.
+    let document = read("docs/operations.md");
+    let queries = document.lines().filter_map(|line| line.strip_prefix("$ psql -d keyledger -c \""));
+    let answers: Vec<String> =
+        queries.map(|query| deployment.postgres.psql(query.strip_suffix('"').unwrap())).collect();
+    assert!(answers.len() >= 2 && answers.iter().all(|answer| answer.contains("kB")), "{answers:?}");
 }
