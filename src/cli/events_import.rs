@@ -28,6 +28,9 @@ const PAGE: usize = 256;
 /// Bytes of data put back in one transaction, but for the last event.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
+/// What everything begins with that gzip made.
+const GZIP: &[u8] = &[0x1f, 0x8b];
+
 /// Puts back every event that the log of the settings does not hold. It is made where there is none.
 ///
 /// # Errors
@@ -247,6 +250,9 @@ impl<'s> Lines<'s> {
     fn begin(&mut self) -> anyhow::Result<Reading> {
         if !self.next()? {
             bail!("it is empty");
+        }
+        if self.line.starts_with(GZIP) {
+            bail!("it is compressed: `gzip -dc FILE | keyledger events import -`");
         }
         Ok(Reading::begin(&self.line)?)
     }

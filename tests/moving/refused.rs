@@ -64,6 +64,8 @@ async fn a_file_that_is_not_whole_and_sound_makes_nothing() {
         assert_says(&said, &["nothing of ", words]);
         assert!(!log_of(&machine, "new.db"), "something was made of a file that was refused: {said}");
     }
+    fs::write(&broken, [0x1f, 0x8b, 8, 0]).unwrap();
+    assert_says(&machine.refuses(broken.to_str().unwrap()).await, &["it is compressed", "gzip -dc"]);
     let missing = machine.run(&["events", "import", "nowhere.jsonl"]).await;
     assert_eq!(missing.status.code(), Some(2));
     machine.import(&file).await;
@@ -127,7 +129,7 @@ async fn a_copy_that_begins_after_the_end_is_refused_and_says_what_to_export() {
 async fn a_log_in_use_is_refused() {
     let (machine, file) = sold().await;
     let service = machine.up().await;
-    assert_says(&machine.refuses(&file).await, &["is in use by", "stop it first"]);
+    assert_says(&machine.refuses(&file).await, &["is in use by", "process id", "first"]);
     // Exporting beside a service is fine.
     machine.export("beside.jsonl").await;
     service.stop().await;
