@@ -5,9 +5,13 @@
 //! wrong, or that was asleep, writes nothing after it was replaced.
 //!
 //! ```text
-//!   lease/<name>        the holder's name; its revision is the epoch, moved only by taking over
-//!   lease/<name>/until  the holder's promise to be back, moved by every renewal
+//!   lease/<name>                      the holder's name; its revision is the epoch, moved only by taking over
+//!   lease/<name>/until                the holder's promise to be back, moved by every renewal
+//!   lease/<name>/by/<holder>#<epoch>  there while this is the one who holds it: what the fence asks for
 //! ```
+//!
+//! The epoch alone would not do: after the log's database was put back to an older state, another holder may come to the
+//! same number.
 
 use std::time::Duration;
 
@@ -30,6 +34,8 @@ pub struct Lease {
     pub epoch: u64,
     /// Until when no one else tries to take it.
     pub until: Timestamp,
+    /// The revision of the row that the fence asks for.
+    fence: u64,
 }
 
 /// What came of trying to take a lease.
@@ -69,15 +75,22 @@ impl Lease {
             }
         }
         let until = after(now, ttl);
-        let state = vec![
+        let fence_key = fence_key(name, holder, epoch + 1);
+        let fence = log.state(LEASES, &fence_key).await?.map_or(0, |row| row.revision);
+        let mut state = vec![
             put(name.to_owned(), Some(epoch), holder, None),
             // Guarded too: its holder may have renewed since it was read.
             put(until_key(name), Some(until_row.map_or(0, |row| row.revision)), holder, Some(until)),
+            put(fence_key, Some(fence), holder, None),
         ];
+        if let Some(row) = &epoch_row {
+            let key = self::fence_key(name, &String::from_utf8_lossy(&row.value), epoch);
+            state.push(StateWrite { namespace: LEASES.to_owned(), key, expected: None, change: StateChange::Delete });
+        }
         match log.append(Append { state, ..Append::default() }).await {
             Ok(_) => {
-                let lease = Self { name: name.to_owned(), holder: holder.to_owned(), epoch: epoch + 1, until };
-                Ok(Taken::Ours(lease))
+                let (name, holder) = (name.to_owned(), holder.to_owned());
+                Ok(Taken::Ours(Self { name, holder, epoch: epoch + 1, until, fence: fence + 1 }))
             }
             Err(AppendError::Unavailable(error)) => Err(error),
             // Someone else was first, a moment ago: they hold it about as long as we would have.
@@ -119,15 +132,19 @@ impl Lease {
     pub fn fence(&self) -> StateWrite {
         StateWrite {
             namespace: LEASES.to_owned(),
-            key: self.name.clone(),
-            expected: Some(self.epoch),
+            key: self.fence_key(),
+            expected: Some(self.fence),
             change: StateChange::Check,
         }
     }
 
     /// Whether `error` says that this lease was taken over.
     pub fn is_lost(&self, error: &AppendError) -> bool {
-        matches!(error, AppendError::StaleState { namespace, key, .. } if namespace == LEASES && *key == self.name)
+        matches!(error, AppendError::StaleState { namespace, key, .. } if namespace == LEASES && *key == self.fence_key())
+    }
+
+    fn fence_key(&self) -> String {
+        fence_key(&self.name, &self.holder, self.epoch)
     }
 
     async fn set_until<L: EventLog + ?Sized>(&self, log: &L, until: Timestamp) -> Result<bool, LogError> {
@@ -142,6 +159,10 @@ impl Lease {
 
 fn until_key(name: &str) -> String {
     format!("{name}/until")
+}
+
+fn fence_key(name: &str, holder: &str, epoch: u64) -> String {
+    format!("{name}/by/{holder}#{epoch}")
 }
 
 fn after(now: Timestamp, ttl: Duration) -> Timestamp {
@@ -161,6 +182,7 @@ mod tests {
 
     use super::*;
     use crate::memory::MemoryLog;
+    use crate::state::StateStore;
 
     const TTL: Duration = Duration::from_secs(10);
 
@@ -204,6 +226,33 @@ mod tests {
         assert!(first.is_lost(&refused), "{refused:?}");
         assert!(!first.renew(&log, at(11), TTL).await.unwrap());
         write_under(&log, &second).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn after_the_log_went_back_the_same_epoch_of_another_is_not_ours() {
+        let log = log();
+        let mut first = take(&log, "a", 0).await.unwrap();
+        // As a backup from before it was taken.
+        let rows = log.state_scan(LEASES, "", "", 10).await.unwrap();
+        let gone = |key| StateWrite { namespace: LEASES.to_owned(), key, expected: None, change: StateChange::Delete };
+        let state = rows.into_iter().map(|row| gone(row.key)).collect();
+        log.append(Append { state, ..Append::default() }).await.unwrap();
+
+        let second = take(&log, "b", 1).await.unwrap();
+        assert_eq!(second.epoch, first.epoch);
+        let refused = write_under(&log, &first).await.unwrap_err();
+        assert!(first.is_lost(&refused), "{refused:?}");
+        assert!(!first.renew(&log, at(2), TTL).await.unwrap());
+        write_under(&log, &second).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn holders_leave_nothing_behind() {
+        let log = log();
+        for number in 0..5 {
+            take(&log, &format!("h{number}"), number * 100).await.unwrap();
+        }
+        assert_eq!(log.state_scan(LEASES, "", "", 10).await.unwrap().len(), 3);
     }
 
     #[tokio::test]

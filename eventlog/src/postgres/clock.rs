@@ -5,6 +5,8 @@
 //! by a clock that nobody can set: the time since the machine started, its sleep included. The machine's own time of day
 //! may jump at any moment, and a standby that jumps ahead would take a lease from a holder that is well.
 
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -38,9 +40,34 @@ pub struct DatabaseClock(Arc<Inner>);
 struct Inner {
     /// The machine's own time, only to tell a person when it is wrong.
     local: Arc<dyn Clock>,
-    /// Counts on where the machine does not say how long it is up.
-    started: Instant,
+    count: Count,
     answer: Mutex<Answer>,
+}
+
+/// What counts the time that passed. It is chosen once: the two do not agree.
+enum Count {
+    /// How long the machine is up, sleep included; and the last count, for a moment in which the file cannot be read.
+    Machine(File, Mutex<Duration>),
+    /// How long this process is up, where the machine does not say.
+    Process(Instant),
+}
+
+impl Count {
+    fn new() -> Self {
+        let machine = File::open(UPTIME).ok().and_then(|file| Some((read_uptime(&file)?, file)));
+        machine.map_or_else(|| Self::Process(Instant::now()), |(now, file)| Self::Machine(file, Mutex::new(now)))
+    }
+
+    fn now(&self) -> Duration {
+        match self {
+            Self::Machine(file, last) => {
+                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                *last = read_uptime(file).unwrap_or(*last);
+                *last
+            }
+            Self::Process(started) => started.elapsed(),
+        }
+    }
 }
 
 /// What the server said, and when by the count that nobody sets.
@@ -69,7 +96,7 @@ impl DatabaseClock {
     /// As [`DatabaseClock::start`].
     pub async fn refreshing(url: &str, local: Arc<dyn Clock>, refresh: Duration) -> Result<Self, LogError> {
         let server = Server::new(url::parse(url)?, &Options::default());
-        let clock = Self(Arc::new(Inner { local, started: Instant::now(), answer: Mutex::default() }));
+        let clock = Self(Arc::new(Inner { local, count: Count::new(), answer: Mutex::default() }));
         clock.0.ask(&server).await?;
         tokio::spawn(keep_asking(Arc::downgrade(&clock.0), server, refresh));
         Ok(clock)
@@ -79,7 +106,7 @@ impl DatabaseClock {
 impl Clock for DatabaseClock {
     fn now(&self) -> Timestamp {
         let answer = self.0.answer();
-        let passed = self.0.count().saturating_sub(answer.at);
+        let passed = self.0.count.now().saturating_sub(answer.at);
         answer.said.saturating_add(passed).unwrap_or(answer.said)
     }
 }
@@ -87,11 +114,6 @@ impl Clock for DatabaseClock {
 impl Inner {
     fn answer(&self) -> Answer {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How long the machine, or else this process, is up.
-    fn count(&self) -> Duration {
-        std::fs::read_to_string(UPTIME).ok().and_then(|text| uptime(&text)).unwrap_or_else(|| self.started.elapsed())
     }
 
     async fn ask(&self, server: &Server) -> Result<(), LogError> {
@@ -117,7 +139,7 @@ impl Inner {
         for _ in 0..QUESTIONS {
             let asked = Instant::now();
             let micros: i64 = sqlx::query_scalar(NOW).fetch_one(&mut *connection).await?;
-            let (took, at, local) = (asked.elapsed(), self.count(), self.local.now());
+            let (took, at, local) = (asked.elapsed(), self.count.now(), self.local.now());
             let said = Timestamp::from_microsecond(micros).map_err(|error| sqlx::Error::Decode(error.into()))?;
             let said = said.saturating_add(took / 2).unwrap_or(said);
             if best.is_none_or(|(quickest, _)| took < quickest) {
@@ -126,6 +148,15 @@ impl Inner {
         }
         Ok(best.map_or_else(Answer::default, |(_, answer)| answer))
     }
+}
+
+/// Reads the file from its start, without opening it again: that could fail when descriptors are short.
+fn read_uptime(file: &File) -> Option<Duration> {
+    let mut buffer = [0; 64];
+    let mut file = file;
+    file.rewind().ok()?;
+    let length = file.read(&mut buffer).ok()?;
+    uptime(std::str::from_utf8(buffer.get(..length)?).ok()?)
 }
 
 /// The first number of the line, in seconds.

@@ -12,11 +12,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use keyledger_schemas::envelope::Hash;
 use sqlx::PgConnection;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{schema, write};
+use super::schema;
 use crate::group::{Answer, Request};
 use crate::lease::LEASES;
 use crate::log::{Head, LogError};
@@ -60,6 +61,14 @@ pub(super) struct Memory {
     paused_until: Option<Instant>,
 }
 
+/// What a transaction found when it had locked the head.
+pub(super) struct Found {
+    pub head: Head,
+    /// The furthest event that had been seen before, and the chain value at its position now.
+    pub seen: Head,
+    pub chain_seen: Option<Hash>,
+}
+
 /// Why not everything may be written now.
 pub(super) enum Doubt {
     /// Nothing may.
@@ -90,7 +99,7 @@ impl Memory {
     }
 
     /// Notes that a connection is new: the server behind it may be another.
-    pub(super) async fn connected(&mut self, connection: &mut PgConnection) {
+    pub(super) async fn connected(&mut self, connection: &mut PgConnection) -> Result<(), LogError> {
         self.is_sure = false;
         // A server that does not say has no history that we could compare.
         let place: Option<(String, i64)> = sqlx::query_as(PLACE).fetch_one(connection).await.ok();
@@ -101,6 +110,12 @@ impl Memory {
             self.paused_until = Some(Instant::now() + self.pause);
         }
         self.place = place.or(self.place.take());
+        Ok(())
+    }
+
+    /// The furthest event that was seen.
+    pub(super) fn seen(&self) -> Head {
+        self.seen.get()
     }
 
     /// Notes what a transaction left, now that it is committed.
@@ -108,14 +123,18 @@ impl Memory {
         self.seen.note(head);
     }
 
-    /// Whether the log that ends at `head`, which is locked, may be written.
-    pub(super) async fn doubt(&mut self, connection: &mut PgConnection, head: Head) -> Result<Option<Doubt>, LogError> {
+    /// Whether the log as it was found, with its head locked, may be written.
+    pub(super) async fn doubt(
+        &mut self,
+        connection: &mut PgConnection,
+        found: Found,
+    ) -> Result<Option<Doubt>, LogError> {
+        let Found { head, seen, chain_seen } = found;
         if !self.is_sure
             && let Some(reason) = self.foreign(&mut *connection, head).await?
         {
             return Ok(Some(Doubt::Foreign(reason)));
         }
-        let seen = self.seen.get();
         if head.position < seen.position {
             let (at, seen) = (head.position, seen.position);
             return Ok(Some(Doubt::Behind(format!(
@@ -124,7 +143,7 @@ impl Memory {
                  without it"
             ))));
         }
-        if !self.is_sure && seen.position > 0 && write::chain_at(connection, seen.position).await? != Some(seen.chain) {
+        if seen.position > 0 && chain_seen != Some(seen.chain) {
             tracing::error!(
                 position = seen.position,
                 "the log was put back to an older state and went on from there: position {} holds another event now",

@@ -110,7 +110,7 @@ impl PostgresLog {
         let (requests, queue) = mpsc::channel(options.queue.max(1));
         let (wake_sender, wake) = watch::channel(newest);
         let closing = CancellationToken::new();
-        let listening = tokio::spawn(listen::run(server.clone(), wake_sender.clone(), closing.clone()));
+        let listening = tokio::spawn(listen::run(server.clone(), seen.clone(), wake_sender.clone(), closing.clone()));
         let memory = Memory::new(log_id, seen.clone(), options.pause);
         let writer = Writer::new(server, memory, clock, wake_sender, options.group.max(1), queue, closing.clone());
         #[cfg(test)]

@@ -5,7 +5,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::session::{SCHEMA, Server, refuse};
+use super::session::{OPEN_PATIENCE, SCHEMA, Server, refuse, within};
 use crate::log::LogError;
 use crate::sql;
 
@@ -29,32 +29,42 @@ const INSUFFICIENT_PRIVILEGE: &str = "42501";
 /// Brings the tables up to date, making them when there are none, and gives the log's id.
 pub(super) async fn open(server: &Server, now: Timestamp, wanted: Option<Uuid>) -> Result<Uuid, LogError> {
     let mut connection = server.for_opening().await?;
-    sqlx::query(LOCK).execute(&mut connection).await?;
-    let exists: bool = sqlx::query_scalar(SCHEMA_EXISTS).bind(SCHEMA).fetch_one(&mut connection).await?;
-    if !exists {
-        sqlx::query(MAKE_SCHEMA).execute(&mut connection).await.map_err(refuse_schema)?;
-    }
-    let (ours, tables): (bool, i64) = sqlx::query_as(OWNER).fetch_one(&mut connection).await?;
-    if !ours && tables > 0 {
-        return refuse(format!("the schema `{SCHEMA}` has tables, but no log of keyledger; name another database"));
-    }
+    within(OPEN_PATIENCE * 2, make_schema(&mut connection)).await?;
+    // Without a bound: a new index on a large table takes as long as it takes.
     // Not `run`: its future over a borrowed connection is not `Send` to the compiler.
     MIGRATIONS.run_direct(None, &mut connection, false).await.map_err(refuse_migration)?;
-    let log_id = name_log(&mut connection, now, wanted).await?;
+    let log_id = within(server.timeout, name_log(&mut connection, now, wanted)).await?;
     // The lock goes with the connection.
-    connection.close().await?;
+    within(server.timeout, async { Ok(connection.close().await?) }).await?;
     match wanted.filter(|wanted| *wanted != log_id) {
         Some(wanted) => refuse(format!("the database holds the log {log_id}, not {wanted}; name an empty database")),
         None => Ok(log_id),
     }
 }
 
+/// Makes the schema where there is none, once nobody else does.
+async fn make_schema(connection: &mut PgConnection) -> Result<(), LogError> {
+    sqlx::query(LOCK).execute(&mut *connection).await?;
+    let exists: bool = sqlx::query_scalar(SCHEMA_EXISTS).bind(SCHEMA).fetch_one(&mut *connection).await?;
+    if !exists {
+        sqlx::query(MAKE_SCHEMA).execute(&mut *connection).await.map_err(refuse_schema)?;
+    }
+    let (ours, tables): (bool, i64) = sqlx::query_as(OWNER).fetch_one(connection).await?;
+    if !ours && tables > 0 {
+        return refuse(format!("the schema `{SCHEMA}` has tables, but no log of keyledger; name another database"));
+    }
+    Ok(())
+}
+
 /// Whether our tables are there.
 pub(super) async fn exists(server: &Server) -> Result<bool, LogError> {
     let mut connection = server.for_asking().await?;
-    let (ours, _): (bool, i64) = sqlx::query_as(OWNER).fetch_one(&mut connection).await?;
-    connection.close().await?;
-    Ok(ours)
+    within(server.timeout, async {
+        let (ours, _): (bool, i64) = sqlx::query_as(OWNER).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok(ours)
+    })
+    .await
 }
 
 /// The id of the log in the tables as they are.

@@ -15,7 +15,7 @@ pub(super) const SCHEMA: &str = "keyledger_log";
 const OLDEST_SERVER: u32 = 130_000;
 
 /// How long opening may wait for another process that makes or changes the tables.
-const OPEN_PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const OPEN_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Everything a session depends on is said, whatever the server, the database or the user has as a default.
 /// `remote_apply` is the one level that waits for more than `on`. Where a table is small the planner would rather read

@@ -19,8 +19,10 @@ use crate::state::StateRow;
 /// Bodies sent with one statement, beyond which another follows: a message of PostgreSQL has at most a gigabyte.
 const STATEMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The first statement of every append: whoever has the row is alone until its transaction ends.
-const LOCK_HEAD: &str = "select position, chain from log_head where id = 1 for update";
+/// The first statement of every append: whoever has the row is alone until its transaction ends. It also gives the
+/// chain value of a position that was seen before.
+const LOCK_HEAD: &str = "select position, chain, (select event.chain from event where event.position = $1) \
+     from log_head where id = 1 for update";
 
 const IDS: &str = "select id, position, content_hash from event where id = any($1)";
 
@@ -51,13 +53,18 @@ const DELETE_ROWS: &str = "delete from state using unnest($1::text[], $2::text[]
 /// The last statement before the commit. The commit itself is not to be cut short: a server that waits for a standby
 /// would then say that it is done.
 const MOVE_HEAD: &str = "with moved as (update log_head set position = $1, chain = $2 where id = 1) \
-     select pg_notify('keyledger_log', $1::text), set_config('statement_timeout', '0', true)";
+     select pg_notify('keyledger_log', $1::text || ' ' || encode($2, 'hex')), \
+         set_config('statement_timeout', '0', true)";
 
-pub(super) async fn lock_head(connection: &mut PgConnection) -> Result<Head, LogError> {
-    PlaceRow::head(Some(sqlx::query_as(LOCK_HEAD).fetch_one(connection).await?))
+/// Locks the head, and gives it with the chain value at `seen`, if the log has that position.
+pub(super) async fn lock_head(connection: &mut PgConnection, seen: Position) -> Result<(Head, Option<Hash>), LogError> {
+    let query = sqlx::query_as(LOCK_HEAD).bind(integer(seen));
+    let (position, chain, chain_seen): (i64, Vec<u8>, Option<Vec<u8>>) = query.fetch_one(connection).await?;
+    let head = PlaceRow::head(Some(PlaceRow::new(position, chain)))?;
+    Ok((head, chain_seen.map(|chain| sql::chain(seen, chain)).transpose()?))
 }
 
-pub(super) async fn chain_at(connection: &mut PgConnection, position: Position) -> Result<Option<Hash>, LogError> {
+async fn chain_at(connection: &mut PgConnection, position: Position) -> Result<Option<Hash>, LogError> {
     let query = sqlx::query_scalar(sql::CHAIN).bind(integer(position));
     let chain: Option<Vec<u8>> = query.fetch_optional(connection).await?;
     chain.map(|chain| sql::chain(position, chain)).transpose()
@@ -181,7 +188,7 @@ pub(super) async fn look(server: &Server, witness: &Witness) -> Result<bool, Log
     let mut connection = server.for_writing().await?;
     within(server.timeout, async {
         let mut transaction = connection.begin().await?;
-        lock_head(&mut transaction).await?;
+        lock_head(&mut transaction, 0).await?;
         let committed = seen(&mut transaction, witness).await?;
         transaction.rollback().await?;
         connection.close().await?;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
 use super::faults::Faults;
-use super::memory::Memory;
+use super::memory::{Found, Memory};
 use super::session::{self, Server, within};
 use super::write;
 use crate::group::{self, Failed, Request, Witness, Written};
@@ -172,7 +172,7 @@ impl Writer {
             Some((failures, _)) => failures,
             None => 0,
         };
-        let mut connected = self.server.for_writing().await;
+        let connected = self.for_writing().await;
         self.down = match &connected {
             Ok(_) => None,
             Err(error) => {
@@ -180,10 +180,13 @@ impl Writer {
                 Some((failures + 1, Instant::now() + DOWN_PAUSES[DOWN_PAUSES.len().min(failures + 1) - 1]))
             }
         };
-        if let Ok(connection) = &mut connected {
-            self.memory.connected(connection).await;
-        }
         connected
+    }
+
+    async fn for_writing(&mut self) -> Result<PgConnection, LogError> {
+        let mut connection = self.server.for_writing().await?;
+        within(self.server.timeout, self.memory.connected(&mut connection)).await?;
+        Ok(connection)
     }
 
     /// Finds out whether a failed commit is in the database, and answers then.
@@ -223,9 +226,10 @@ async fn transact(
     timeout: Duration,
     #[cfg(test)] faults: &Faults,
 ) -> Result<Written, Failed> {
-    let begun = within(timeout, begin(connection)).await;
-    let (mut transaction, head) = begun.map_err(Failed::Begin)?;
-    let written = within(timeout, write_all(&mut transaction, group, clock, memory, head)).await;
+    let seen = memory.seen();
+    let begun = within(timeout, begin(connection, seen)).await;
+    let (mut transaction, found) = begun.map_err(Failed::Begin)?;
+    let written = within(timeout, write_all(&mut transaction, group, clock, memory, found)).await;
     let written = written.map_err(Failed::Statement)?;
     if written.witness.is_nothing() {
         // Nothing was written, so there is nothing that a failure could leave in doubt. What was found is on the disk:
@@ -251,10 +255,10 @@ async fn transact(
     }
 }
 
-async fn begin(connection: &mut PgConnection) -> Result<(Transaction<'_, Postgres>, Head), LogError> {
+async fn begin(connection: &mut PgConnection, seen: Head) -> Result<(Transaction<'_, Postgres>, Found), LogError> {
     let mut transaction = connection.begin().await?;
-    let head = write::lock_head(&mut transaction).await?;
-    Ok((transaction, head))
+    let (head, chain_seen) = write::lock_head(&mut transaction, seen.position).await?;
+    Ok((transaction, Found { head, seen, chain_seen }))
 }
 
 async fn write_all(
@@ -262,9 +266,10 @@ async fn write_all(
     requests: &[Request],
     clock: &dyn Clock,
     memory: &mut Memory,
-    head: Head,
+    found: Found,
 ) -> Result<Written, LogError> {
-    let doubt = memory.doubt(transaction, head).await?;
+    let head = found.head;
+    let doubt = memory.doubt(transaction, found).await?;
     let mut known = Known::at(head);
     // All at once, before the first is planned: the transaction holds the lock, so nothing of it can change.
     write::learn(transaction, &mut known, group::needs(requests)).await?;

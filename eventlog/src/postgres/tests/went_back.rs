@@ -53,10 +53,34 @@ async fn what_was_only_read_counts_as_seen() {
     let chain = other.head().await.unwrap().chain;
     // As whoever follows a mirror asks.
     assert_eq!(log.chain_at(2).await.unwrap(), Some(chain));
+    log_is_refused_after(server, &backup, &log).await;
+}
+
+#[tokio::test]
+async fn what_was_only_heard_counts_as_seen() {
+    let mut server = Postgres::start();
+    let (log, other) = (open(&server).await, open(&server).await);
+    append(&log, "a").await.unwrap();
     server.stop();
-    server.restore(&backup);
+    let backup = server.backup();
     server.start_again();
-    let refused = append(&log, "c").await;
+    let began = Instant::now();
+    let mut wake = log.wake();
+    for number in 0.. {
+        append_patiently(&other, &number.to_string()).await;
+        if tokio::time::timeout(Duration::from_millis(200), wake.changed()).await.is_ok() && *wake.borrow() > 1 {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "nothing is heard");
+    }
+    log_is_refused_after(server, &backup, &log).await;
+}
+
+async fn log_is_refused_after(mut server: Postgres, backup: &tempfile::TempDir, log: &PostgresLog) {
+    server.stop();
+    server.restore(backup);
+    server.start_again();
+    let refused = append(log, "c").await;
     assert!(is_unsafe(&refused), "{refused:?}");
 }
 
