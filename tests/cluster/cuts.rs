@@ -18,7 +18,7 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(15);
 /// All roles, of which ingest has one setting otherwise.
 async fn up_with_ingest(deployment: &Deployment, setting: &str, value: String) -> Service {
     let mut command = deployment.command(&["ingest"]);
-    Role::on_free_ports(&mut command);
+    Role::Ingest.tell(&mut command);
     command.env(setting, value);
     let mut members = vec![Member::new(Role::Ingest, deployment.folder.start(command).await.unwrap())];
     for role in [Role::Issuer, Role::Projector, Role::Console] {

@@ -6,13 +6,19 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use keyledger_test_servers::{Nats, NatsCluster, Postgres};
+use keyledger_test_servers::{CURRENT, Nats, NatsCluster, Options, Postgres};
 
 use crate::mirror;
 pub use crate::roles::{Member, Role, Service};
 use crate::support::folder::Folder;
 use crate::support::setup::{SELL_EVERYTHING, Setup};
 use crate::support::wait::PATIENCE;
+
+/// Who may do what on NATS.
+const RIGHTS: &str = include_str!("../../deploy/nats/permissions.conf");
+
+/// Of every user on NATS. A server without users does not ask for it.
+pub const PASSWORD: &str = "password-of-the-tests";
 
 /// A data folder with its settings, and the servers that they name.
 #[derive(Debug)]
@@ -41,15 +47,15 @@ pub struct Ways {
 }
 
 impl Deployment {
-    /// Starts the servers and writes the settings. No role runs yet.
+    /// Starts the servers and writes the settings. No role runs yet. Each has on NATS what `deploy/nats` gives it.
     pub fn new(setup: &Setup) -> Self {
-        Self::on(vec![Nats::start()], setup)
+        Self::on(vec![nats_with_rights(CURRENT)], setup)
     }
 
     /// On a cluster of three nats-servers that all hold the mirror.
     pub fn on_three_nodes(setup: &Setup) -> Self {
         let mut deployment = Self::on(NatsCluster::start().nodes, setup);
-        deployment.ways.nats_settings = "replicas = 3\n".to_owned();
+        deployment.ways.nats_settings.push_str("replicas = 3\n");
         deployment.configure(setup);
         deployment
     }
@@ -59,7 +65,7 @@ impl Deployment {
         let postgres = Postgres::start();
         let urls: Vec<String> = nats.iter().map(Nats::url).collect();
         let ways =
-            Ways { log: postgres.url(), views: postgres.url(), nats: urls.join(","), nats_settings: String::new() };
+            Ways { log: postgres.url(), views: postgres.url(), nats: urls.join(","), nats_settings: as_console() };
         let deployment = Self { folder: Folder::new(), postgres, nats, ways };
         deployment.configure(setup);
         deployment
@@ -133,6 +139,19 @@ impl Deref for Deployment {
     }
 }
 
+/// A nats-server with the users and rights of `deploy/nats`, where a person may do what no role may.
+pub fn nats_with_rights(version: &'static str) -> Nats {
+    let users = ["INGEST", "ISSUER", "PROJECTOR", "CONSOLE", "LICENSES", "OPERATOR"];
+    let passwords = users.map(|user| format!("{user}_PASSWORD: \"{PASSWORD}\"\n")).concat();
+    let config = RIGHTS.replace("include ./passwords.conf", &passwords);
+    Nats::start_with(&Options { version, config, login: None })
+}
+
+/// Whom verbs are on NATS.
+fn as_console() -> String {
+    format!("user = \"console\"\npassword = \"{PASSWORD}\"\n")
+}
+
 /// Everything is sold, and whoever dies is replaced within four seconds.
 pub fn with_short_leases() -> Setup {
     let leases = "[issuer]\ncall_timeout_ms = 500\nlease_ms = 4000\n";
@@ -146,7 +165,7 @@ pub fn with_short_leases() -> Setup {
 /// Its exit status when it was never ready.
 pub async fn try_start(folder: &Folder, role: Role, arguments: &[&str]) -> Result<Member, ExitStatus> {
     let mut command = folder.command(&[&[role.verb()], arguments].concat());
-    Role::on_free_ports(&mut command);
+    role.tell(&mut command);
     Ok(Member::new(role, folder.start(command).await?))
 }
 
@@ -165,7 +184,7 @@ pub async fn start_in_the_end(folder: &Folder, role: Role) -> Member {
 /// A role that is killed after a while, whether it is ready or not.
 pub async fn start_for(folder: &Folder, role: Role, while_: Duration) {
     let mut command = folder.command(&[role.verb()]);
-    Role::on_free_ports(&mut command);
+    role.tell(&mut command);
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
     tokio::time::sleep(while_).await;
     child.kill().await.unwrap();

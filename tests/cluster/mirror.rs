@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use async_nats::ConnectOptions;
 use async_nats::jetstream::{self, stream::Stream};
 use data_encoding::HEXLOWER;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -10,6 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection};
 
+use crate::deployment::PASSWORD;
 use crate::support::wait::{PATIENCE, until};
 
 /// The stream of the mirror.
@@ -119,7 +121,8 @@ pub async fn mirror(nats: &str) -> Result<Stream, async_nats::Error> {
 /// When the server is away.
 pub async fn context(nats: &str) -> Result<jetstream::Context, async_nats::Error> {
     let servers: Vec<&str> = nats.split(',').collect();
-    Ok(jetstream::new(async_nats::connect(servers).await?))
+    let person = ConnectOptions::with_user_and_password("operator".to_owned(), PASSWORD.to_owned());
+    Ok(jetstream::new(person.connect(servers).await?))
 }
 
 async fn fetch(stream: &Stream, sequence: u64) -> Result<Message, async_nats::Error> {

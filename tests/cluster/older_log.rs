@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use keyledger_test_servers::Postgres;
+use keyledger_test_servers::{Nats, Postgres};
 use reqwest::StatusCode;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::deployment::{Deployment, Role, Service, with_short_leases};
-use crate::mirror::{Row, head, rows};
+use crate::mirror::{Row, STREAM, context, head, rows};
 use crate::support::histories::{History, histories};
 use crate::support::load::Load;
 use crate::support::setup::Setup;
@@ -192,12 +192,9 @@ async fn webhooks_are_refused_while_the_log_is_behind_its_views_and_its_mirror_i
     deployment.finish(service).await;
 }
 
-#[tokio::test]
-async fn a_log_that_went_another_way_while_nats_was_away_gets_back_every_event_that_it_lacks() {
-    let histories = histories(30);
-    let folder = tempfile::tempdir().unwrap();
-    let stub = Stub::start(folder.path()).await;
-    let mut deployment = Deployment::new(&Setup { settings: stub.settings(), ..Setup::default() });
+/// Loses events, and gets others in their place while NATS is away; then NATS comes back. `removed` is done to the mirror.
+async fn went_another_way(mut deployment: Deployment, stub: &Stub, removed: impl AsyncFn(&Deployment, &Service)) {
+    let histories = histories(35);
     let service = deployment.up().await;
     let (older, lost) = sold_after_a_backup(&mut deployment, &service, &histories[..20]).await;
     service.stop().await;
@@ -207,7 +204,7 @@ async fn a_log_that_went_another_way_while_nats_was_away_gets_back_every_event_t
     // Nothing tells that events are missing, and intake never depends on NATS: new ones take their positions.
     let service = deployment.up().await;
     taken_in_the_end(&service, &histories[20].bodies[0]).await;
-    sell(&service, &histories[20..]).await;
+    sell(&service, &histories[20..30]).await;
 
     deployment.nats[0].start_again();
     let url = deployment.postgres.url();
@@ -217,8 +214,11 @@ async fn a_log_that_went_another_way_while_nats_was_away_gets_back_every_event_t
         if missing.is_empty() { Ok(()) } else { Err(format!("{} are missing: {missing:?}", missing.len())) }
     })
     .await;
+    // All goes on, whatever becomes of the mirror.
+    sell(&service, &histories[30..]).await;
+    removed(&deployment, &service).await;
     settled(&service, &histories).await;
-    doubts_resolved(&service, &stub).await;
+    doubts_resolved(&service, stub).await;
     until("the mirror is mended", PATIENCE, async || {
         let told = (service.list("/events?type=mirror.*").await, service.open_cases("mirror_diverged").await);
         let kinds: Vec<_> = told.0.iter().map(|event| event["type"].as_str().unwrap()).collect();
@@ -229,7 +229,34 @@ async fn a_log_that_went_another_way_while_nats_was_away_gets_back_every_event_t
     deployment.is_mirrored().await;
     let licenses = one_each(&service, &histories).await;
     each_names_one_license(&rows(&url).await, licenses.len());
-    made_once(&stub, &licenses).await;
+    made_once(stub, &licenses).await;
     deployment.finish(service).await;
+}
+
+#[tokio::test]
+async fn a_log_that_went_another_way_while_nats_was_away_gets_back_every_event_that_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path()).await;
+    let setup = Setup { settings: stub.settings(), ..Setup::default() };
+    // Here the relay may remove the stream, and does.
+    let deployment = Deployment::on(vec![Nats::start()], &setup);
+    went_another_way(deployment, &stub, async |_: &Deployment, _: &Service| {}).await;
+    stub.stop().await;
+}
+
+#[tokio::test]
+async fn a_mirror_of_another_history_waits_for_a_person_where_no_role_may_remove_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let stub = Stub::start(folder.path()).await;
+    let deployment = Deployment::new(&Setup { settings: stub.settings(), ..Setup::default() });
+    went_another_way(deployment, &stub, async |deployment: &Deployment, service: &Service| {
+        until("the case of the mirror", PATIENCE, async || {
+            let open = service.open_cases("mirror_diverged").await;
+            if open.len() == 1 { Ok(()) } else { Err(format!("{open:#?}")) }
+        })
+        .await;
+        context(&deployment.nats_url()).await.unwrap().delete_stream(STREAM).await.unwrap();
+    })
+    .await;
     stub.stop().await;
 }

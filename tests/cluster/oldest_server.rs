@@ -1,15 +1,14 @@
 //! The oldest nats-server that is supported carries the same stories.
 
-use keyledger_test_servers::{Nats, OLDEST, Options};
+use keyledger_test_servers::OLDEST;
 
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, nats_with_rights};
 use crate::support::setup::Setup;
 use crate::support::stories::{VERSIONS, story};
 
 #[tokio::test]
 async fn a_subscription_is_sold_and_mirrored_on_the_oldest_server() {
-    let nats = Nats::start_with(&Options { version: OLDEST, ..Options::default() });
-    let mut deployment = Deployment::on(vec![nats], &Setup::default());
+    let mut deployment = Deployment::on(vec![nats_with_rights(OLDEST)], &Setup::default());
     let service = deployment.up().await;
     service.post_all("default", &story("a").between(VERSIONS[1], 1, 12)).await;
     service.caught_up().await;

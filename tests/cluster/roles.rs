@@ -47,11 +47,13 @@ impl Role {
         }
     }
 
-    /// Two of a role on one machine cannot have one address: all take free ones.
-    pub fn on_free_ports(command: &mut Command) {
+    /// What each process is told beside the settings: a free port, for two of a role on one machine cannot have one
+    /// address; and its user on NATS.
+    pub fn tell(self, command: &mut Command) {
         for listen in ["KEYLEDGER_ISSUER__LISTEN", "KEYLEDGER_PROJECTOR__LISTEN"] {
             command.env(listen, "127.0.0.1:0");
         }
+        command.env("KEYLEDGER_NATS__USER", self.verb());
     }
 }
 
