@@ -69,7 +69,7 @@ fn stripes(mut event: Recorded) -> Recorded {
 
 /// Bytes that do not compress.
 fn noise(length: usize) -> Vec<u8> {
-    let blocks = (0..length as u64 / 32 + 1).flat_map(|block| content_hash(&block.to_be_bytes()));
+    let blocks = (0..=length as u64 / 32).flat_map(|block| content_hash(&block.to_be_bytes()));
     blocks.take(length).collect()
 }
 
