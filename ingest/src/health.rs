@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use keyledger_eventlog::log::EventLog;
+use keyledger_eventlog::log::{Append, EventLog};
 use serde::Serialize;
 
 use crate::server::Ingest;
@@ -52,6 +52,22 @@ impl ReadinessCheck for LogReachable {
     async fn check(&self) -> Result<(), NotReady> {
         // The cause may name a host or a file; whoever asks here is told the outer error alone.
         self.0.head().await.map(|_| ()).map_err(|error| NotReady(error.to_string()))
+    }
+}
+
+/// Whether the log takes anything. Reading may go on where nothing can be added: the disk is full, the server is a standby,
+/// or another log is in its place.
+pub struct LogWritable(pub Arc<dyn EventLog>);
+
+#[async_trait]
+impl ReadinessCheck for LogWritable {
+    fn name(&self) -> &'static str {
+        "log"
+    }
+
+    async fn check(&self) -> Result<(), NotReady> {
+        // An append of nothing goes all the way through the writer.
+        self.0.append(Append::default()).await.map(drop).map_err(|error| NotReady(error.to_string()))
     }
 }
 

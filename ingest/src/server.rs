@@ -23,7 +23,7 @@ use crate::answer::{Outcome, closing, problem};
 use crate::body::Limits;
 use crate::connection::{self, Ending};
 use crate::gate::Gate;
-use crate::health::{LogReachable, ReadinessCheck};
+use crate::health::{LogWritable, ReadinessCheck};
 use crate::options::{Options, Source};
 use crate::refused::Tally;
 use crate::{health, observe, webhook};
@@ -87,7 +87,7 @@ impl Ingest {
         let body_limits = Limits { bytes_max: options.body_bytes_max, timeout: options.body_timeout(), budget };
         Ok(Self {
             sources,
-            checks: vec![Arc::new(LogReachable(Arc::clone(&log)))],
+            checks: vec![Arc::new(LogWritable(Arc::clone(&log)))],
             gate: Gate::default(),
             log,
             clock,

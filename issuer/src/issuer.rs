@@ -69,10 +69,22 @@ pub enum IssuerError {
     Log(#[from] LogError),
     /// Reading the log failed for good.
     #[error("the issuer cannot read the log")]
-    Read(#[from] HandleError),
+    Read(#[source] HandleError),
     /// Working failed for good: another issuer took over.
     #[error("the issuer cannot go on")]
     Work(#[from] WorkError),
+}
+
+impl From<HandleError> for IssuerError {
+    /// That another issuer took over is found out by whoever writes first, and means the same.
+    fn from(error: HandleError) -> Self {
+        match error {
+            HandleError::Fatal(source) if matches!(source.downcast_ref(), Some(WorkError::Fenced)) => {
+                Self::Work(WorkError::Fenced)
+            }
+            error => Self::Read(error),
+        }
+    }
 }
 
 /// The one active issuer.

@@ -16,6 +16,7 @@ use keyledger_schemas::stripe;
 use tokio::sync::Notify;
 use tracing::warn;
 
+use crate::desk::WorkError;
 use crate::engines::Engines;
 use crate::fence::Fence;
 use crate::purchase::desired::Context;
@@ -80,7 +81,7 @@ impl Handler for Reader {
                 {
                     return Err(retry(first.position, error));
                 }
-                Err(error) => return Err(HandleError::Fatal(Box::new(error))),
+                Err(error) => return Err(self.refused(error)),
             }
         }
         self.due.notify_one();
@@ -103,12 +104,20 @@ impl Handler for Reader {
         match self.log.append(Append { state, ..Append::default() }).await {
             Ok(_) => Ok(()),
             Err(error @ AppendError::Unavailable(_)) => Err(retry(event.position, error)),
-            Err(error) => Err(HandleError::Fatal(Box::new(error))),
+            Err(error) => Err(self.refused(error)),
         }
     }
 }
 
 impl Reader {
+    /// Why nothing can be recorded any more: another issuer took over, or a bug.
+    fn refused(&self, error: AppendError) -> HandleError {
+        if self.fence.is_lost(&error) {
+            return HandleError::Fatal(Box::new(WorkError::Fenced));
+        }
+        HandleError::Fatal(Box::new(error))
+    }
+
     /// Folds the batch and moves the checkpoint, in one append.
     async fn fold(&self, batch: &[Recorded], from: Checkpoint) -> Result<Result<(), AppendError>, HandleError> {
         let first = batch.first().map_or(from.position, |event| event.position);

@@ -97,3 +97,14 @@ async fn while_the_gate_is_closed_nothing_is_taken_and_readiness_says_why() {
     assert_eq!(service.post(&delivery).await, StatusCode::OK);
     assert_eq!(service.get("/health/ready").await.0, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_log_that_can_be_read_and_takes_nothing_is_not_ready() {
+    let service = Service::start().await;
+    service.log.switch(Switch::ReadOnly);
+    let (status, body) = service.get("/health/ready").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(body.contains(r#""name":"log","ok":false"#), "{body}");
+    service.log.switch(Switch::Well);
+    assert_eq!(service.get("/health/ready").await.0, StatusCode::OK);
+}

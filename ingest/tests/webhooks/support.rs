@@ -175,6 +175,8 @@ pub enum Switch {
     Well,
     /// Answers at once that it cannot.
     Down,
+    /// Can be read, and takes nothing.
+    ReadOnly,
     /// Never answers.
     Hangs,
     /// Appends after a while.
@@ -216,6 +218,9 @@ impl EventLog for SwitchLog {
 
     async fn append(&self, append: Append) -> Result<Vec<Placed>, AppendError> {
         self.gate().await.map_err(AppendError::Unavailable)?;
+        if self.is(Switch::ReadOnly) {
+            return Err(AppendError::Unavailable(LogError::Closed));
+        }
         self.kept.append(append).await
     }
 
