@@ -71,9 +71,8 @@ pub async fn log_of(settings: &Settings) -> anyhow::Result<Arc<dyn EventLog>> {
 pub async fn log_to_add_to(settings: &Settings) -> anyhow::Result<Arc<dyn EventLog>> {
     let log = log_of(settings).await?;
     let mirror = serve::mirror(settings.nats.as_ref(), &*log, "verb").await?;
-    let gate = Gate::default();
-    let keeper = Keeper::new(gate.clone(), log.clone(), mirror, settings.views.url(), false);
-    Ok(Arc::new(Gated::asking(log, gate, keeper)))
+    let keeper = Keeper::new(Gate::default(), log.clone(), mirror, settings.views.url(), false);
+    Ok(Arc::new(Gated::new(log, keeper)))
 }
 
 /// Where a database is, whatever folder this was started in.

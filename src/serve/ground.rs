@@ -97,7 +97,7 @@ impl Ground {
         };
         let gate = Gate::default();
         let keeper = Keeper::new(gate.clone(), bare.clone(), mirror.clone(), settings.views.url(), accept_loss);
-        let log: Arc<dyn EventLog> = Arc::new(Gated::new(bare.clone(), gate.clone()));
+        let log: Arc<dyn EventLog> = Arc::new(Gated::new(bare.clone(), keeper.clone()));
         Ok(Self { lock, metrics, clock, bare, log, gate, keeper, mirror, holder })
     }
 

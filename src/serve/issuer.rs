@@ -9,14 +9,16 @@ use anyhow::Context;
 use async_trait::async_trait;
 use keyledger_engine::keys::DeploymentKeys;
 use keyledger_eventlog::checkpoint::Cursor;
+use keyledger_eventlog::consumer::HandleError;
 use keyledger_eventlog::log::LogError;
 use keyledger_ingest::gate::Gate;
-use keyledger_ingest::health::{LogReachable, NotReady, ReadinessCheck};
+use keyledger_ingest::health::{LogWritable, NotReady, ReadinessCheck};
 use keyledger_issuer::provider::Provider;
 use keyledger_issuer::provider::builtin::Builtin;
 use keyledger_issuer::provider::stub::Stub;
 use keyledger_issuer::{Engines, Issuer, IssuerError, Parts, WorkError};
 use keyledger_schemas::ids::ProviderName;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::begin::{self, Beginning};
@@ -27,6 +29,9 @@ use crate::settings::Settings;
 
 /// How long to wait before the log is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// A log that is not the one that was read, again within this time, is a matter for people.
+const DIVERGED_AGAIN: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether the log was restored under the issuer.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -45,7 +50,7 @@ pub async fn start(settings: &Settings, accept_loss: bool) -> anyhow::Result<Run
         ground.look().await;
 
         let checks: Vec<Arc<dyn ReadinessCheck>> =
-            vec![Arc::new(LogReachable(ground.bare.clone())), Arc::new(issuing.standing.clone())];
+            vec![Arc::new(LogWritable(ground.bare.clone())), Arc::new(issuing.standing.clone())];
         let router = health::router(checks, ground.metrics.clone());
         lifecycle.spawn(Stage::Show, "health", |stop| health::serve(listener, router, stop));
         issuing.spawn(lifecycle, settings.stop_timeout() / 2);
@@ -125,6 +130,7 @@ impl Issuing {
     /// and begins again when it can. The epoch of the lease keeps whatever it had in hand from being recorded twice.
     async fn run(self, stop: CancellationToken, last_within: Duration) -> anyhow::Result<()> {
         self.standing.set(false);
+        let mut diverged: Option<Instant> = None;
         while self.beginning.wait(&stop).await {
             let ended = tokio::select! {
                 ended = self.once(&stop, last_within) => ended,
@@ -135,8 +141,16 @@ impl Issuing {
             match ended {
                 Ok(()) if stop.is_cancelled() => return Ok(()),
                 Ok(()) => {}
-                Err(error) if !stop.is_cancelled() && is_passing(&error) => {
+                // What it held in memory was another log's: the cursor beside the log may be right. If that one is not in
+                // the log either, beginning again does not help.
+                Err(error) if is_diverged(&error) && diverged.is_some_and(|at| at.elapsed() < DIVERGED_AGAIN) => {
+                    return Err(error);
+                }
+                Err(error) if !stop.is_cancelled() && (is_passing(&error) || is_diverged(&error)) => {
                     tracing::warn!("standing by: {error:#}");
+                    if is_diverged(&error) {
+                        diverged = Some(Instant::now());
+                    }
                     tokio::select! {
                         () = tokio::time::sleep(AGAIN) => {}
                         () = stop.cancelled() => {}
@@ -181,13 +195,21 @@ impl Issuing {
     }
 }
 
-/// Whether it may go on after standing by for a while.
+/// Whether it may go on after standing by for a while. A log that is unsafe now may be mended beside us: its server is
+/// switched over, or what it lost is put back.
 fn is_passing(error: &anyhow::Error) -> bool {
     match error.downcast_ref::<IssuerError>() {
-        Some(IssuerError::Work(WorkError::Fenced) | IssuerError::Log(LogError::Database(_))) => true,
+        Some(
+            IssuerError::Work(WorkError::Fenced) | IssuerError::Log(LogError::Database(_) | LogError::Unsafe { .. }),
+        ) => true,
         Some(IssuerError::Work(error)) => error.is_passing(),
         Some(IssuerError::Log(_) | IssuerError::Read(_)) | None => false,
     }
+}
+
+/// Whether the log is not the one that was read until now.
+fn is_diverged(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(IssuerError::Read(HandleError::Diverged { .. })))
 }
 
 /// The license engines that are configured.
@@ -287,6 +309,10 @@ mod tests {
     #[test]
     fn an_issuer_that_was_replaced_stands_by_and_one_whose_log_is_damaged_leaves() {
         assert!(is_passing(&IssuerError::Work(WorkError::Fenced).into()));
+        assert!(is_passing(&IssuerError::from(HandleError::Fatal(Box::new(WorkError::Fenced))).into()));
+        let standby = LogError::Unsafe { reason: "the server is a standby".to_owned() };
+        assert!(is_passing(&IssuerError::Log(standby).into()));
+        assert!(is_diverged(&IssuerError::from(HandleError::Diverged { position: 7 }).into()));
         let damaged = LogError::Damaged { position: 7, reason: "a byte".to_owned() };
         assert!(!is_passing(&IssuerError::Log(damaged).into()));
         assert!(!is_passing(&anyhow::anyhow!("it did not finish within 15 s")));

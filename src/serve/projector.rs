@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use async_trait::async_trait;
 use keyledger_console::api::ViewsAt;
-use keyledger_eventlog::consumer::{Consumer, Options as ConsumerOptions};
+use keyledger_eventlog::consumer::{Consumer, HandleError, Options as ConsumerOptions};
+use keyledger_eventlog::jetstream::Mirror;
 use keyledger_eventlog::log::EventLog;
 use keyledger_eventlog::tail::{SqlTail, Tail};
 use keyledger_ingest::health::{LogReachable, NotReady, ReadinessCheck};
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::ground::{Ground, Place};
 use super::restored::{self, Views};
 use super::views::{self, MendedViews};
-use super::{Ready, Running, begin, gauges, health, listen, mirror, on_ground};
+use super::{Ready, Running, begin, gate, gauges, health, listen, mirror, on_ground};
 use crate::lifecycle::{Lifecycle, Stage};
 use crate::settings::Settings;
 
@@ -33,7 +34,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// When the data folder is in use by an `up`, the log is gone or unsafe, or the address is taken.
 pub async fn start(settings: &Settings, accept_loss: bool) -> anyhow::Result<Running> {
     on_ground(settings, Place::Shared("projector"), accept_loss, async |ground, lifecycle| {
-        let projecting = Projecting::make(settings, ground, accept_loss)?;
+        let projecting = Projecting::make(settings, ground, Place::Shared("projector"), accept_loss).await?;
         let listener = listen("projector.listen", settings.projector.listen).await?;
         let address: SocketAddr = listener.local_addr().context("asking for the address of health")?;
         let checks: Vec<Arc<dyn ReadinessCheck>> =
@@ -50,6 +51,7 @@ pub async fn start(settings: &Settings, accept_loss: bool) -> anyhow::Result<Run
 /// Whether the views are kept, and can be read.
 struct Kept {
     waits: Arc<AtomicBool>,
+    is_down: Arc<AtomicBool>,
     views: Arc<ViewsAt>,
 }
 
@@ -63,6 +65,9 @@ impl ReadinessCheck for Kept {
         if self.waits.load(Ordering::Relaxed) {
             return Err(NotReady("they have seen events that the log does not hold".to_owned()));
         }
+        if self.is_down.load(Ordering::Relaxed) {
+            return Err(NotReady("they are no longer kept".to_owned()));
+        }
         // The cause may name a host or a file; whoever asks here is told the outer error alone.
         self.views.open().await.map(drop).map_err(|error| NotReady(error.to_string()))
     }
@@ -72,33 +77,47 @@ impl ReadinessCheck for Kept {
 pub struct Projecting {
     settings: Settings,
     log: Arc<dyn EventLog>,
+    mirror: Option<Mirror>,
     tail: Arc<dyn Tail>,
     clock: Arc<dyn Clock>,
     counted: Arc<ViewsAt>,
     waits: Arc<AtomicBool>,
+    is_down: Arc<AtomicBool>,
+    place: Place,
     accept_loss: bool,
+    /// Opened before anybody is told that this process is ready, where they are the log's.
+    opened: Option<MendedViews>,
 }
 
 impl Projecting {
-    /// Nothing is opened yet.
+    /// Opens the views, and makes them where there are none. Where that fails, it is tried again by the role.
     ///
     /// # Errors
     ///
-    /// When the views' URL is none.
-    pub fn make(settings: &Settings, ground: &Ground, accept_loss: bool) -> anyhow::Result<Self> {
+    /// When the views' URL is none, or the log cannot be read.
+    pub async fn make(settings: &Settings, ground: &Ground, place: Place, accept_loss: bool) -> anyhow::Result<Self> {
+        let looked = restored::look_at_views(&*ground.bare, settings.views.url().expose()).await;
+        let opened = match looked.context("reading the log")? {
+            Views::Fine => Some(open(settings, ground.clock.clone()).await),
+            Views::Ahead(_) | Views::Other(_) => None,
+        };
         Ok(Self {
             settings: settings.clone(),
             log: ground.bare.clone(),
+            mirror: ground.mirror.clone(),
             tail: mirror::tail(settings.nats.as_ref(), ground.mirror.as_ref(), &ground.bare, NAME),
             clock: ground.clock.clone(),
             counted: Arc::new(ViewsAt::new(settings.views.url().expose())?),
             waits: Arc::default(),
+            is_down: Arc::default(),
+            place,
             accept_loss,
+            opened,
         })
     }
 
     fn check(&self) -> Kept {
-        Kept { waits: self.waits.clone(), views: self.counted.clone() }
+        Kept { waits: self.waits.clone(), is_down: self.is_down.clone(), views: self.counted.clone() }
     }
 
     /// Keeps the views from here on, and counts what is in them.
@@ -111,16 +130,27 @@ impl Projecting {
         });
     }
 
-    async fn run(self, stop: CancellationToken, last_within: Duration) -> anyhow::Result<()> {
-        let waited = tokio::select! {
-            waited = self.wait_for_the_log() => waited,
-            () = stop.cancelled() => return Ok(()),
-        };
-        waited?;
-        let (url, place) = (self.settings.views.url(), self.settings.views.to_string());
-        let views = MendedViews::open(url, place, self.clock.clone()).await;
-        let projecting = Consumer::new(views, self.tail.clone(), ConsumerOptions::default());
-        views::run(projecting, stop, last_within).await
+    async fn run(mut self, stop: CancellationToken, last_within: Duration) -> anyhow::Result<()> {
+        loop {
+            let waited = tokio::select! {
+                waited = self.wait_for_the_log() => waited,
+                () = stop.cancelled() => return Ok(()),
+            };
+            waited?;
+            let views = match self.opened.take() {
+                Some(views) => views,
+                None => open(&self.settings, self.clock.clone()).await,
+            };
+            let projecting = Consumer::new(views, self.tail.clone(), ConsumerOptions::default());
+            match views::run(projecting, stop.clone(), last_within, self.place, &self.is_down).await {
+                // The log was restored under the views. With a mirror that mends itself.
+                Err(error) if is_diverged(&error) && self.mirror.is_some() && !stop.is_cancelled() => {
+                    tracing::warn!("looking again whether the log holds what the views have seen: {error:#}");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                ended => return ended,
+            }
+        }
     }
 
     /// A log that lacks what the views have seen is about to be put back from its mirror, or by a person. Until then the
@@ -131,12 +161,10 @@ impl Projecting {
             let looked = restored::look_at_views(&*self.log, url.expose()).await;
             match looked {
                 Ok(Views::Fine) => break,
-                Ok(Views::Ahead(_)) if self.accept_loss => {
-                    let tail = SqlTail::new(self.log.clone());
-                    restored::require_all_seen(&*self.log, &tail, &self.settings, true).await?;
-                    break;
-                }
-                Ok(Views::Ahead(seen)) => {
+                Ok(Views::Ahead(_) | Views::Other(_)) if self.accept_loss => self.make_anew().await?,
+                // What stood there was added to the log again from the mirror, elsewhere.
+                Ok(Views::Other(_)) if gate::is_ours(self.mirror.as_ref()).await => self.make_anew().await?,
+                Ok(Views::Ahead(seen) | Views::Other(seen)) => {
                     if !self.waits.swap(true, Ordering::Relaxed) {
                         tracing::error!(
                             "the views have seen {seen} events, and not all of them are in the log: it was restored from \
@@ -155,4 +183,19 @@ impl Projecting {
         self.waits.store(false, Ordering::Relaxed);
         Ok(())
     }
+
+    /// Makes the views anew from the log as it is.
+    async fn make_anew(&self) -> anyhow::Result<()> {
+        let tail = SqlTail::new(self.log.clone());
+        restored::require_all_seen(&*self.log, &tail, &self.settings, false, true).await
+    }
+}
+
+async fn open(settings: &Settings, clock: Arc<dyn Clock>) -> MendedViews {
+    MendedViews::open(settings.views.url(), settings.views.to_string(), clock).await
+}
+
+/// Whether the views have seen what the log does not hold.
+fn is_diverged(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(HandleError::Diverged { .. }))
 }

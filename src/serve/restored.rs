@@ -62,8 +62,10 @@ fn put_back(log: &Database) -> String {
 pub enum Views {
     /// They have not, or there are none, or they cannot be read.
     Fine,
-    /// They have, up to this position.
+    /// They have, up to this position, which the log has not reached.
     Ahead(Position),
+    /// They have, up to this position, and the log holds something else there.
+    Other(Position),
 }
 
 /// Looks whether the views have seen what the log does not hold.
@@ -73,11 +75,16 @@ pub enum Views {
 /// When the log cannot be read.
 pub async fn look_at_views(log: &dyn EventLog, views_url: &str) -> Result<Views, LogError> {
     let Seen::Known(seen) = seen(views_url).await else { return Ok(Views::Fine) };
-    let is_there = log.chain_at(seen.position).await? == Some(seen.chain);
-    Ok(if is_there { Views::Fine } else { Views::Ahead(seen.position) })
+    Ok(match log.chain_at(seen.position).await? {
+        Some(chain) if chain == seen.chain => Views::Fine,
+        Some(_) => Views::Other(seen.position),
+        None => Views::Ahead(seen.position),
+    })
 }
 
-/// Refuses a log that lost events which the views have seen, unless that is accepted: then the views are made anew.
+/// Refuses a log that lost events which the views have seen, unless that is accepted: then the views are made anew. So
+/// they are where something else took the place of those events and the log `has_mirror` of its own: what that alone held
+/// was added to the log again, elsewhere.
 ///
 /// # Errors
 ///
@@ -86,14 +93,17 @@ pub async fn require_all_seen(
     log: &dyn EventLog,
     tail: &dyn Tail,
     settings: &Settings,
+    has_mirror: bool,
     accept_loss: bool,
 ) -> anyhow::Result<()> {
     let views_url = settings.views.url();
-    let Views::Ahead(seen) = look_at_views(log, views_url.expose()).await.context("reading the log")? else {
-        return Ok(());
+    let (seen, is_rescued) = match look_at_views(log, views_url.expose()).await.context("reading the log")? {
+        Views::Fine => return Ok(()),
+        Views::Ahead(seen) => (seen, false),
+        Views::Other(seen) => (seen, has_mirror),
     };
     let head = log.head().await.context("reading the log")?.position;
-    if !accept_loss {
+    if !accept_loss && !is_rescued {
         let newer = match &settings.log {
             Database::File(path) => format!(
                 "put it in the place of {path}, and delete {path}-wal and {path}-shm first, which belong to this one",
@@ -107,7 +117,9 @@ pub async fn require_all_seen(
              resend from Stripe what is newer than the backup"
         );
     }
-    tracing::warn!("the views have seen {seen} events that the log lost; they are made anew from {head}");
+    tracing::warn!(
+        "the views have seen {seen} events that are not in the log like that; they are made anew from {head}"
+    );
     rebuild(tail, views_url.expose(), Switch::Replace, |_, _| {}).await.context("making the views anew")?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::ground::{Ground, Place};
 use super::ingest::{Intake, keep_mirror};
 use super::issuer::Issuing;
 use super::projector::Projecting;
-use super::{Ready, Running, material, on_ground, restored};
+use super::{Ready, Running, gate, material, on_ground, restored};
 use crate::lifecycle::Lifecycle;
 use crate::settings::Settings;
 
@@ -50,7 +50,8 @@ async fn build(
     let closed = ground.keeper.look().await.context("reading the log")?;
     if closed != Some(Closed::BehindMirror) {
         let tail = SqlTail::new(ground.bare.clone());
-        restored::require_all_seen(&*ground.bare, &tail, settings, wanted.accept_loss).await?;
+        let has_mirror = gate::is_ours(ground.mirror.as_ref()).await;
+        restored::require_all_seen(&*ground.bare, &tail, settings, has_mirror, wanted.accept_loss).await?;
     }
     let keys = Arc::new(material::deployment_keys(settings, &*ground.log, &ground.lock).await?);
 
@@ -59,7 +60,7 @@ async fn build(
     // Addresses are taken before roles start: a taken one is found out at once.
     let intake = Intake::make(settings, options, ground).await?;
     let issuing = wanted.issuer.then(|| Issuing::make(settings, ground, keys.clone())).transpose()?;
-    let projecting = Projecting::make(settings, ground, wanted.accept_loss)?;
+    let projecting = Projecting::make(settings, ground, Place::Alone, wanted.accept_loss).await?;
     let showing = Showing::make(settings, ground, keys).await?;
 
     // What decides stands in the log before anything is decided with it.

@@ -3,6 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -14,6 +15,8 @@ use keyledger_schemas::clock::Clock;
 use keyledger_schemas::envelope::{Position, Recorded};
 use keyledger_schemas::secret::Secret;
 use tokio_util::sync::CancellationToken;
+
+use super::Place;
 
 /// The projector over views that are put aside, once, when they turn out to be broken, and made again from the log. What
 /// breaks twice is not mended by that, and is left for people to look at.
@@ -58,13 +61,12 @@ impl MendedViews {
             return Err(for_good(error));
         }
         self.was_mended = true;
-        if let Some(projector) = self.projector.take()
-            && let Err(error) = projector.close().await
-        {
-            tracing::debug!("the broken views do not close cleanly: {error}");
-        }
-        let reason = anyhow!(error);
-        match set_aside(self.url.expose(), self.clock.now().as_second()).await {
+        let (reason, now_s) = (anyhow!(error), self.clock.now().as_second());
+        let done = match self.projector.take() {
+            Some(projector) => projector.set_aside(now_s).await,
+            None => set_aside(self.url.expose(), now_s).await,
+        };
+        match done {
             Ok(aside) => {
                 tracing::error!(
                     "the views are broken and were put aside as {aside}; new ones are made from the log: {reason:#}"
@@ -116,7 +118,7 @@ impl Handler for MendedViews {
 /// A database that cannot be opened now may be opened later; one of something else is not ours to touch.
 fn refuse(error: ViewsError, position: Position) -> HandleError {
     match error {
-        ViewsError::Database(_) => HandleError::Retry { position, source: error.into() },
+        ViewsError::Database(_) | ViewsError::Newer => HandleError::Retry { position, source: error.into() },
         ViewsError::Unusable { .. } | ViewsError::Damaged { .. } => HandleError::Fatal(error.into()),
     }
 }
@@ -138,27 +140,38 @@ fn for_good(error: HandleError) -> HandleError {
 /// Folds the log into the views until told to stop, and then what the roles before it left, so that a system at rest has
 /// nothing unread. It takes `last_within` at most: what is left after a long absence is read the next time.
 ///
-/// Views that cannot be kept stay as they are, and the role waits to be told to stop: webhooks are taken and licenses
-/// issued without it, and the status says how far behind the views are.
+/// Views that cannot be kept stay as they are. What else runs in this process goes on: webhooks are taken and licenses
+/// issued without them, and the status says how far behind they are. A process that does nothing else leaves, to be
+/// started again; but not where that would only put broken views aside once more.
 ///
 /// # Errors
 ///
-/// When the views have seen events that the log does not hold: the next start says what to do.
+/// When the views have seen events that the log does not hold: see [`super::restored`]. When nothing else runs here: why
+/// they cannot be kept.
 pub async fn run(
     projecting: Consumer<MendedViews>,
     stop: CancellationToken,
     last_within: Duration,
+    place: Place,
+    is_down: &AtomicBool,
 ) -> anyhow::Result<()> {
     metrics::describe_gauge!("keyledger_views_down", "1 when the views are no longer kept, until the next start");
     metrics::gauge!("keyledger_views_down").set(0.0);
     let keeping = AssertUnwindSafe(keep(projecting, stop.clone(), last_within)).catch_unwind();
-    let reason = match keeping.await {
+    let (reason, helps_to_restart) = match keeping.await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(error @ HandleError::Diverged { .. })) => return Err(error.into()),
-        Ok(Err(error)) => anyhow!(error),
-        Err(_) => anyhow!("it panicked"),
+        Ok(Err(error)) => {
+            let helps_to_restart = !is_broken(&error);
+            (anyhow!(error), helps_to_restart)
+        }
+        Err(_) => (anyhow!("it panicked"), true),
     };
     metrics::gauge!("keyledger_views_down").set(1.0);
+    is_down.store(true, Ordering::Relaxed);
+    if place != Place::Alone && helps_to_restart {
+        return Err(reason);
+    }
     tracing::error!(
         "projector failed, and the views stand still: {reason:#}. Webhooks are taken and licenses issued all the same; \
          see `keyledger doctor`, and start again"

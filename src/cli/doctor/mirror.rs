@@ -84,7 +84,7 @@ async fn judged(report: &mut Report, nats: &Nats, judgement: &Judgement, log: &d
             );
             return;
         }
-        Judgement::Unsafe { reason } | Judgement::Foreign { reason } => {
+        Judgement::Unsafe { reason, .. } | Judgement::Foreign { reason } => {
             report.problem(CHECK, reason.clone(), "issuer and projector read the log's database meanwhile");
             return;
         }
