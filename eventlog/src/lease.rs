@@ -161,6 +161,12 @@ fn until_key(name: &str) -> String {
     format!("{name}/until")
 }
 
+/// Whether `write` is the fence of a holder of the lease `name`.
+pub(crate) fn is_fence_of(write: &StateWrite, name: &str) -> bool {
+    let of_name = write.key.strip_prefix(name).is_some_and(|rest| rest.starts_with("/by/"));
+    write.namespace == LEASES && write.change == StateChange::Check && of_name
+}
+
 fn fence_key(name: &str, holder: &str, epoch: u64) -> String {
     format!("{name}/by/{holder}#{epoch}")
 }

@@ -19,7 +19,8 @@ use uuid::Uuid;
 
 use super::schema;
 use crate::group::{Answer, Request};
-use crate::lease::LEASES;
+use crate::jetstream::relay;
+use crate::lease::{self, LEASES};
 use crate::log::{Head, LogError};
 use crate::sql::{self, PlaceRow};
 
@@ -73,7 +74,8 @@ pub(super) struct Found {
 pub(super) enum Doubt {
     /// Nothing may.
     Foreign(String),
-    /// What is missing may be put back, and leases must live, or nobody would be there to do it.
+    /// What is missing may be put back, and leases must live, or nobody would be there to do it. The relay has compared
+    /// the log with its mirror: what it appends is what cannot be put back in its place any more.
     Behind(String),
 }
 
@@ -86,7 +88,8 @@ impl Doubt {
             (Self::Behind(_), Request::Restore { .. }) => true,
             (Self::Behind(_), Request::Append { append, .. }) => {
                 let is_lease = !append.state.is_empty() && append.state.iter().all(|write| write.namespace == LEASES);
-                is_lease && append.events.is_empty()
+                let is_relay = append.state.iter().any(|write| lease::is_fence_of(write, relay::LEASE));
+                is_relay || is_lease && append.events.is_empty()
             }
         };
         (!passes).then(|| request.refused(LogError::Unsafe { reason: reason.clone() }))

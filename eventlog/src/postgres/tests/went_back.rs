@@ -101,6 +101,28 @@ async fn while_something_is_missing_a_lease_is_taken_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn the_relay_may_append_what_cannot_be_put_back_in_its_place() {
+    let (server, log, events) = restored().await;
+    let fresh = open(&server).await;
+    append(&fresh, "x").await.unwrap();
+    let refused = log.restore(&events[2..]).await;
+    assert!(matches!(refused, Err(RestoreError::Broken { position: 3, .. })), "{refused:?}");
+    let now = Timestamp::UNIX_EPOCH;
+    let mut leases = Vec::new();
+    for name in ["relay", "issuer"] {
+        let taken = Lease::acquire(&log, name, "me", now, Duration::from_secs(10)).await.unwrap();
+        let Taken::Ours(lease) = taken else { panic!("{taken:?}") };
+        leases.push(lease);
+    }
+    let under = |lease: &Lease, id| Append { state: vec![lease.fence()], ..Append::events(vec![event(id, "s", "{}")]) };
+    let refused = log.append(under(&leases[1], "b")).await.map(|placed| placed[0]);
+    assert!(is_unsafe(&refused), "{refused:?}");
+    assert_eq!(log.append(under(&leases[0], "b")).await.unwrap(), [Placed::Appended(3)]);
+    assert_eq!(append(&log, "d").await.unwrap(), Placed::Appended(4), "it has grown past what was seen");
+    drop(server);
+}
+
+#[tokio::test]
 async fn once_other_events_have_taken_the_places_the_log_is_gone_on_with() {
     let (server, log, events) = restored().await;
     // A process that was started anew has seen nothing, and goes on.
