@@ -70,7 +70,7 @@ pub async fn compare(
             found.mirror = last;
             found.problem = whole(format!("messages are missing from position {first} on"));
         }
-        Look::Here(Judgement::Foreign { reason } | Judgement::Unsafe { reason }) => found.problem = whole(reason),
+        Look::Here(Judgement::Foreign { reason } | Judgement::Unsafe { reason, .. }) => found.problem = whole(reason),
     }
     while found.problem.is_none() && found.events < found.mirror.min(head.position) {
         page(log, mirror, &mut found).await?;
@@ -152,11 +152,11 @@ pub async fn ahead(log: &dyn EventLog, mirror: &Mirror, patience: Duration) -> R
 
 async fn look(log: &dyn EventLog, mirror: &Mirror) -> Result<Ahead, CompareError> {
     let look = mirror.look().await?;
-    let Look::Here(Judgement::Ours { last }) = look else { return Ok(Ahead::No) };
+    let Look::Here(Judgement::Ours { last } | Judgement::Unsafe { last, .. }) = look else { return Ok(Ahead::No) };
     let ends = ends(log, mirror, last).await?;
     Ok(match decide(&look, Some(&ends)) {
         Step::Import { after, to } => Ahead::By { log: after.position, mirror: to },
-        Step::Diverged { .. } => Ahead::Diverged,
+        Step::Diverged(_) | Step::Refuse { differs: Some(_), .. } => Ahead::Diverged,
         Step::Publish { .. } | Step::Make | Step::Holes { .. } | Step::Refuse { .. } | Step::LookAgain => Ahead::No,
     })
 }

@@ -34,6 +34,8 @@ pub enum Judgement {
     Unsafe {
         /// Which, and what to do about it.
         reason: String,
+        /// Its last position.
+        last: Position,
     },
     /// It belongs to another log, or to nobody that we know.
     Foreign {
@@ -71,7 +73,7 @@ pub fn wanted(stream: &str, replicas: usize, log_id: Uuid) -> Config {
 
 /// What the stream that the server describes so is to the log `log_id`.
 pub fn judge(info: &Info, log_id: Uuid) -> Judgement {
-    let config = &info.config;
+    let (config, last) = (&info.config, info.state.last_sequence);
     if let Some(reason) = foreign(config, log_id) {
         return Judgement::Foreign { reason };
     }
@@ -79,9 +81,8 @@ pub fn judge(info: &Info, log_id: Uuid) -> Judgement {
     if !faults.is_empty() {
         let (name, faults) = (&config.name, faults.join(", "));
         let reason = format!("stream {name} has {faults}; mend it with `nats stream edit {name}`, or remove it");
-        return Judgement::Unsafe { reason };
+        return Judgement::Unsafe { reason, last };
     }
-    let last = info.state.last_sequence;
     match first_hole(&info.state) {
         None => Judgement::Ours { last },
         Some(first) => Judgement::Holes { first, last },

@@ -57,13 +57,8 @@ pub enum Step {
         /// The mirror's last position.
         to: Position,
     },
-    /// The mirror must be made anew. Somewhere up to `common` it holds other bytes than the log.
-    Diverged {
-        /// The last position that both have.
-        common: Position,
-        /// The mirror's last position.
-        last: Position,
-    },
+    /// The mirror must be made anew: it holds other bytes than the log.
+    Diverged(Differs),
     /// The mirror must be made anew. Messages are missing in it.
     Holes {
         /// The first that is missing.
@@ -77,20 +72,42 @@ pub enum Step {
         fault: MirrorFault,
         /// The same in words, and what to do.
         reason: String,
+        /// Where it holds other bytes than the log, if it does: what it alone has may soon be gone.
+        differs: Option<Differs>,
     },
     /// Something moved meanwhile: look again at once.
     LookAgain,
 }
 
-/// What to do next. `ends` is needed for a stream that is [`Judgement::Ours`], and for no other.
+/// Where a mirror holds other bytes than the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Differs {
+    /// The last position that both have: somewhere up to it.
+    pub common: Position,
+    /// The mirror's last position.
+    pub last: Position,
+}
+
+/// What to do next. `ends` is needed for a stream of this log's, [`Judgement::Ours`] or [`Judgement::Unsafe`].
+///
+/// A mirror with unsafe settings is not written, and is read all the same: what it has more may soon be gone.
 pub fn decide(look: &Look, ends: Option<&Ends>) -> Step {
     let judgement = match look {
         Look::Gone => return Step::Make,
         Look::Here(judgement) => judgement,
     };
     match judgement {
-        Judgement::Foreign { reason } => Step::Refuse { fault: MirrorFault::Foreign, reason: reason.clone() },
-        Judgement::Unsafe { reason } => Step::Refuse { fault: MirrorFault::UnsafeSettings, reason: reason.clone() },
+        Judgement::Foreign { reason } => {
+            Step::Refuse { fault: MirrorFault::Foreign, reason: reason.clone(), differs: None }
+        }
+        Judgement::Unsafe { reason, .. } => {
+            let refuse = |differs| Step::Refuse { fault: MirrorFault::UnsafeSettings, reason: reason.clone(), differs };
+            match ends.map(of_ends) {
+                Some(Step::Diverged(differs)) => refuse(Some(differs)),
+                Some(step @ Step::Import { .. }) => step,
+                _ => refuse(None),
+            }
+        }
         Judgement::Holes { first, last } => Step::Holes { first: *first, last: *last },
         Judgement::Ours { .. } => ends.map_or(Step::LookAgain, of_ends),
     }
@@ -100,7 +117,7 @@ fn of_ends(ends: &Ends) -> Step {
     let common = ends.common();
     let Some(log_chain) = ends.log_chain else { return Step::LookAgain };
     if ends.mirror_chain != Some(log_chain) {
-        return Step::Diverged { common, last: ends.last };
+        return Step::Diverged(Differs { common, last: ends.last });
     }
     if ends.last <= ends.log.position {
         return Step::Publish { after: Head { position: ends.last, chain: log_chain } };
@@ -138,7 +155,11 @@ mod tests {
     fn other_bytes_where_both_have_something_stop_the_relay() {
         for (log, last) in [(9, 4), (4, 4), (4, 9)] {
             for chain in [Some(OTHER), None] {
-                assert_eq!(of(log, last, Some(OURS), chain), Step::Diverged { common: 4, last }, "{log} {last}");
+                assert_eq!(
+                    of(log, last, Some(OURS), chain),
+                    Step::Diverged(Differs { common: 4, last }),
+                    "{log} {last}"
+                );
             }
         }
     }
@@ -153,11 +174,24 @@ mod tests {
     fn a_stream_that_is_not_ours_or_not_safe_is_left_alone() {
         let reason = "because".to_owned();
         let foreign = Judgement::Foreign { reason: reason.clone() };
-        let unsafe_ = Judgement::Unsafe { reason: reason.clone() };
+        let unsafe_ = Judgement::Unsafe { reason: reason.clone(), last: 4 };
         for (judgement, fault) in [(foreign, MirrorFault::Foreign), (unsafe_, MirrorFault::UnsafeSettings)] {
-            assert_eq!(decide(&Look::Here(judgement), None), Step::Refuse { fault, reason: reason.clone() });
+            let refuse = Step::Refuse { fault, reason: reason.clone(), differs: None };
+            assert_eq!(decide(&Look::Here(judgement), None), refuse);
         }
         let holes = Judgement::Holes { first: 2, last: 9 };
         assert_eq!(decide(&Look::Here(holes), None), Step::Holes { first: 2, last: 9 });
+    }
+
+    #[test]
+    fn what_an_unsafe_mirror_has_more_is_taken_from_it_while_it_is_there() {
+        let of = |log, last, mirror_chain| {
+            let ends = Ends { log: Head { position: log, chain: OURS }, last, log_chain: Some(OURS), mirror_chain };
+            decide(&Look::Here(Judgement::Unsafe { reason: String::new(), last }), Some(&ends))
+        };
+        let refuse = |differs| Step::Refuse { fault: MirrorFault::UnsafeSettings, reason: String::new(), differs };
+        assert_eq!(of(4, 9, Some(OURS)), Step::Import { after: Head { position: 4, chain: OURS }, to: 9 });
+        assert_eq!(of(4, 9, Some(OTHER)), refuse(Some(Differs { common: 4, last: 9 })));
+        assert_eq!(of(9, 4, Some(OURS)), refuse(None));
     }
 }

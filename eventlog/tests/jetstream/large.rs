@@ -94,7 +94,7 @@ async fn a_restored_log_cannot_take_back_what_did_not_fit_and_says_which() {
     until(async || said(&*log).await.len() == 1).await;
     assert_eq!(said(&*log).await, ["CannotImport Some(16)"]);
     let text = format!("{:?}", relay.wait_for("diverged").await);
-    assert!(text.contains("evt_large at 16") && text.contains("nats stream rm KL_LOG"), "{text}");
+    assert!(text.contains("evt_large at 16, without data") && text.contains("nats stream rm KL_LOG"), "{text}");
     // All but that one, and the event that says so.
     assert_eq!(log.head().await.unwrap().position, 21);
     tokio::time::sleep(Duration::from_secs(1)).await;

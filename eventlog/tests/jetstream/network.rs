@@ -83,6 +83,28 @@ async fn a_network_that_is_cut_or_goes_silent_heals_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_reaches_no_server_leaves_the_work_to_one_that_does() {
+    let nats = Nats::start();
+    let link = Link::to(nats.port()).await;
+    let place = Place::new();
+    let log = place.open().await;
+    let mirror = mirror(nats.url(), &*log).await;
+    let mut first = relay(format!("nats://127.0.0.1:{}", link.port()), &log, "first").await;
+    first.wait_for("following").await;
+    let mut second = relay(nats.url(), &place.open().await, "second").await;
+    second.wait_for("standby").await;
+    link.cut();
+    append(&*log, "a", 50).await;
+    second.wait_for("following").await;
+    assert_eq!(settled(&*log, &mirror).await, 50);
+    link.mend();
+    first.wait_for("standby").await;
+    second.stop().await;
+    first.wait_for("following").await;
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_not_there_yet_stops_no_start() {
     let mut nats = Nats::start();
     nats.stop();

@@ -6,6 +6,7 @@
 
 mod import;
 mod publish;
+mod renew;
 mod report;
 mod rescue;
 mod status;
@@ -15,15 +16,15 @@ use std::time::Duration;
 
 use keyledger_schemas::clock::Clock;
 use keyledger_schemas::envelope::Position;
-use keyledger_schemas::event::{MirrorDiverged, MirrorFault};
+use keyledger_schemas::event::MirrorFault;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::compare::{CompareError, ends, mirror_chain};
+use super::compare::{CompareError, ends};
 use super::judgement::Judgement;
-use super::mirror::{Look, Mirror, MirrorError, Removed};
-use super::sync::{Step, decide};
+use super::mirror::{Look, Mirror, MirrorError};
+use super::sync::{Differs, Step, decide};
 use crate::consumer::delay;
 use crate::lease::{Lease, Taken};
 use crate::log::{AppendError, EventLog, LogError};
@@ -44,9 +45,6 @@ const DELAYS: &[Duration] = &[
 
 /// How often a connection that is being made is looked at.
 const RECONNECT_POLL: Duration = Duration::from_millis(100);
-
-/// How long after a refused removal it is tried again: the server writes a line for each.
-const REMOVE_AGAIN: Duration = Duration::from_mins(1);
 
 /// How a relay works. The defaults suit production.
 #[derive(Clone, Debug)]
@@ -108,6 +106,27 @@ enum Trouble {
     Append(#[from] AppendError),
     #[error("an answer of the server is not what was expected: {0}")]
     Publish(String),
+    #[error("{0}")]
+    Away(String),
+}
+
+impl Trouble {
+    /// Whether it is the log that fails.
+    fn is_the_logs(&self) -> bool {
+        match self {
+            Self::Log(_) | Self::Append(_) | Self::Compare(CompareError::Log(_)) => true,
+            Self::Mirror(_) | Self::Compare(CompareError::Mirror(_)) | Self::Publish(_) | Self::Away(_) => false,
+        }
+    }
+}
+
+/// How the lease was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// It was lost, or it is time to stop.
+    InOrder,
+    /// Nothing worked.
+    GaveUp,
 }
 
 /// What follows a round.
@@ -134,106 +153,124 @@ impl Relay {
 
     /// Works until `shutdown`: what is on its way by then is waited for, and the lease is given back.
     pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut troubles = 0;
         while !shutdown.is_cancelled() {
-            match self.acquire().await {
-                Ok(Taken::Ours(lease)) => self.hold(lease, &shutdown).await,
-                Ok(Taken::Held { holder, .. }) => {
-                    self.be(State::Standby { holder });
-                    self.stand_by(&shutdown).await;
+            let wait = match self.take_lease(&shutdown).await {
+                Ok(Some(lease)) => {
+                    troubles = 0;
+                    match self.hold(lease, &shutdown).await {
+                        Left::InOrder => Duration::ZERO,
+                        // Long enough for a standby that may have a better way to the server.
+                        Left::GaveUp => self.options.lease_ttl / 2,
+                    }
                 }
-                Err(error) => {
-                    self.trouble(&Trouble::Log(error), 1);
-                    self.pause(self.options.poll, &shutdown).await;
+                Ok(None) => {
+                    troubles = 0;
+                    self.options.lease_ttl / 10
                 }
-            }
+                Err(trouble) => {
+                    troubles += 1;
+                    self.trouble(&trouble, troubles)
+                }
+            };
+            self.pause(wait, &shutdown).await;
         }
         self.be(State::Stopped);
     }
 
-    async fn acquire(&self) -> Result<Taken, LogError> {
+    /// Takes the lease, if it is free and the server answers: a relay that reaches no server keeps nobody from working.
+    async fn take_lease(&self, shutdown: &CancellationToken) -> Result<Option<Lease>, Trouble> {
+        let look = tokio::select! {
+            look = self.look() => look?,
+            () = shutdown.cancelled() => return Ok(None),
+        };
         let Options { holder, lease_ttl, .. } = &self.options;
-        Lease::acquire(&*self.log, LEASE, holder, self.clock.now(), *lease_ttl).await
-    }
-
-    /// Waits a while for the lease, and looks meanwhile how far the other one is.
-    async fn stand_by(&self, shutdown: &CancellationToken) {
-        if self.mirror.client().is_connected() {
-            let look = tokio::select! {
-                look = self.mirror.look() => look,
-                () = shutdown.cancelled() => return,
-            };
-            if let (Ok(Look::Here(Judgement::Ours { last })), Ok(head)) = (look, self.log.head().await) {
-                self.see(last, head.position);
+        match Lease::acquire(&*self.log, LEASE, holder, self.clock.now(), *lease_ttl).await? {
+            Taken::Ours(lease) => Ok(Some(lease)),
+            Taken::Held { holder, .. } => {
+                if let Look::Here(Judgement::Ours { last }) = look {
+                    self.see(last, self.log.head().await?.position);
+                }
+                self.be(State::Standby { holder });
+                Ok(None)
             }
         }
-        self.pause(self.options.lease_ttl / 10, shutdown).await;
     }
 
-    /// Works under the lease until it is lost, or until `shutdown`.
-    async fn hold(&mut self, lease: Lease, shutdown: &CancellationToken) {
+    /// What is at the mirror's place.
+    async fn look(&self) -> Result<Look, Trouble> {
+        self.see_log().await?;
+        let client = self.mirror.client();
+        if client.is_connected() { Ok(self.mirror.look().await?) } else { Err(Trouble::Away(client.trouble())) }
+    }
+
+    /// Works under the lease until it is lost, or until `shutdown`, or until nothing has worked for as long as it lasts.
+    async fn hold(&mut self, lease: Lease, shutdown: &CancellationToken) -> Left {
         let (log, clock, ttl) = (Arc::clone(&self.log), Arc::clone(&self.clock), self.options.lease_ttl);
         let patience = self.options.ack_timeout;
         let mut kept = lease.clone();
-        tokio::select! {
-            () = self.work(&lease, shutdown) => {}
-            () = too_long(shutdown, patience) => {}
+        let left = tokio::select! {
+            left = self.work(&lease, shutdown) => left,
+            () = too_long(shutdown, patience) => Left::InOrder,
             () = keep(&mut kept, &*log, &*clock, ttl) => {
                 tracing::warn!("another relay took the lease over");
-                return;
+                return Left::InOrder;
             }
-        }
+        };
         if let Err(error) = kept.release(&*log, clock.now()).await {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(error, "the relay's lease was not given back; it runs out");
         }
+        left
     }
 
-    async fn work(&mut self, lease: &Lease, shutdown: &CancellationToken) {
+    async fn work(&mut self, lease: &Lease, shutdown: &CancellationToken) -> Left {
         let mut troubles = 0;
+        let mut worked = Instant::now();
         while !shutdown.is_cancelled() {
             let before = self.status.borrow().position;
             let next = self.round(lease, shutdown).await;
-            if self.status.borrow().position > before {
-                troubles = 0;
+            // A log that fails, fails for every relay.
+            let has_worked = match &next {
+                Ok(_) => true,
+                Err(trouble) => self.status.borrow().position > before || trouble.is_the_logs(),
+            };
+            if has_worked {
+                (troubles, worked) = (0, Instant::now());
             }
             let wait = match next {
                 Ok(Next::Now) => continue,
-                Ok(Next::After(wait)) => {
-                    troubles = 0;
-                    wait
-                }
+                Ok(Next::After(wait)) => wait,
                 Err(trouble) => {
                     troubles += 1;
-                    self.trouble(&trouble, troubles);
-                    delay(DELAYS, troubles)
+                    self.trouble(&trouble, troubles)
                 }
             };
+            if worked.elapsed() > self.options.lease_ttl {
+                tracing::warn!("nothing has worked for a while: another relay may try");
+                return Left::GaveUp;
+            }
             self.pause(wait, shutdown).await;
         }
+        Left::InOrder
     }
 
     /// Looks where log and mirror are, and does what follows from it until something else does.
     async fn round(&mut self, lease: &Lease, shutdown: &CancellationToken) -> Result<Next, Trouble> {
-        self.see_log().await?;
-        if !self.mirror.client().is_connected() {
-            self.be(State::Unreachable { reason: self.mirror.client().trouble() });
-            return Ok(Next::After(RECONNECT_POLL));
-        }
-        let look = self.mirror.look().await?;
-        let ends = match look {
-            Look::Here(Judgement::Ours { last }) => Some(ends(&*self.log, &self.mirror, last).await?),
-            Look::Gone | Look::Here(_) => None,
-        };
-        if let Some(ends) = &ends {
-            self.see(ends.last, ends.log.position);
-        }
-        match decide(&look, ends.as_ref()) {
+        let look = self.look().await?;
+        match self.step(&look).await? {
             Step::LookAgain => Ok(Next::After(RECONNECT_POLL)),
             Step::Make => self.make(lease).await,
             Step::Publish { after } => self.follow(after, lease, shutdown).await,
             Step::Import { after, to } => self.import(after, to, lease, shutdown).await,
-            Step::Refuse { fault, reason } => self.refuse(fault, reason, lease).await,
-            Step::Diverged { common, last } => {
+            Step::Refuse { fault, reason, differs } => {
+                if let Some(Differs { common, last }) = differs {
+                    let first = self.first_difference(common).await?;
+                    self.rescue(first, last, lease).await?;
+                }
+                self.refuse(fault, reason, lease).await
+            }
+            Step::Diverged(Differs { common, last }) => {
                 let first = self.first_difference(common).await?;
                 self.renew(MirrorFault::OtherBytes, first, last, lease).await
             }
@@ -241,19 +278,18 @@ impl Relay {
         }
     }
 
-    /// The first position up to `common` where the mirror has another chain value than the log.
-    async fn first_difference(&self, common: Position) -> Result<Position, Trouble> {
-        let (mut same, mut other) = (0, common);
-        while other - same > 1 {
-            let middle = same + (other - same) / 2;
-            let log_chain = self.log.chain_at(middle).await?;
-            if log_chain.is_some() && mirror_chain(&self.mirror, middle).await? == log_chain {
-                same = middle;
-            } else {
-                other = middle;
+    /// What follows from a look at the mirror, and one at the log after it.
+    async fn step(&self, look: &Look) -> Result<Step, Trouble> {
+        let ends = match look {
+            Look::Here(Judgement::Ours { last } | Judgement::Unsafe { last, .. }) => {
+                Some(ends(&*self.log, &self.mirror, *last).await?)
             }
+            Look::Gone | Look::Here(Judgement::Holes { .. } | Judgement::Foreign { .. }) => None,
+        };
+        if let Some(ends) = &ends {
+            self.see(ends.last, ends.log.position);
         }
-        Ok(other)
+        Ok(decide(look, ends.as_ref()))
     }
 
     async fn make(&mut self, lease: &Lease) -> Result<Next, Trouble> {
@@ -263,53 +299,8 @@ impl Relay {
                 Ok(Next::Now)
             }
             Judgement::Foreign { reason } => self.refuse(MirrorFault::Foreign, reason, lease).await,
-            Judgement::Unsafe { reason } => self.refuse(MirrorFault::UnsafeSettings, reason, lease).await,
+            Judgement::Unsafe { reason, .. } => self.refuse(MirrorFault::UnsafeSettings, reason, lease).await,
         }
-    }
-
-    /// Says that the stream cannot be the mirror, and keeps off it until it is looked at again.
-    async fn refuse(&mut self, fault: MirrorFault, reason: String, lease: &Lease) -> Result<Next, Trouble> {
-        self.be(State::Diverged { fault, reason: reason.clone() });
-        self.say(fault, None, reason, lease).await?;
-        Ok(Next::After(self.options.look_every))
-    }
-
-    /// Makes a mirror anew that cannot be mended in place, after whatever it alone holds was put into the log.
-    async fn renew(
-        &mut self,
-        fault: MirrorFault,
-        first: Position,
-        last: Position,
-        lease: &Lease,
-    ) -> Result<Next, Trouble> {
-        let rescued = self.rescue(first, last, lease).await?;
-        let fault = if rescued.is_complete() { fault } else { MirrorFault::CannotImport };
-        let detail = rescued.describe(fault, self.mirror.stream());
-        self.be(State::Diverged { fault, reason: detail.clone() });
-        self.say(fault, Some(first), detail, lease).await?;
-        if rescued.is_complete() && self.may_remove() {
-            if self.mirror.remove().await? == Removed::Yes {
-                tracing::warn!("the mirror `{}` was removed, to be made anew", self.mirror.stream());
-                return Ok(Next::Now);
-            }
-            self.remove_after = Some(Instant::now() + REMOVE_AGAIN);
-        }
-        Ok(Next::After(self.options.look_every))
-    }
-
-    fn may_remove(&self) -> bool {
-        self.remove_after.is_none_or(|after| after <= Instant::now())
-    }
-
-    async fn say(
-        &self,
-        fault: MirrorFault,
-        position: Option<Position>,
-        detail: String,
-        lease: &Lease,
-    ) -> Result<(), Trouble> {
-        let found = MirrorDiverged { stream: self.mirror.stream().to_owned(), fault, position, detail };
-        Ok(report::diverged(&*self.log, lease, found, self.clock.now()).await?)
     }
 
     fn be(&self, state: State) {
@@ -351,13 +342,20 @@ impl Relay {
         Ok(())
     }
 
-    fn trouble(&self, trouble: &Trouble, troubles: usize) {
+    /// Notes what is wrong, and says how long to wait.
+    fn trouble(&self, trouble: &Trouble, troubles: usize) -> Duration {
         let error = trouble as &dyn std::error::Error;
         self.be(State::Unreachable { reason: in_words(error) });
         if troubles == 1 {
             tracing::warn!(error, "the relay looks again where the mirror is");
         } else {
             tracing::debug!(error, attempt = troubles, "the relay looks again where the mirror is");
+        }
+        match trouble {
+            Trouble::Away(_) => RECONNECT_POLL,
+            Trouble::Mirror(_) | Trouble::Log(_) | Trouble::Compare(_) | Trouble::Append(_) | Trouble::Publish(_) => {
+                delay(DELAYS, troubles)
+            }
         }
     }
 

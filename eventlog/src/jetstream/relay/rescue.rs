@@ -1,7 +1,7 @@
 //! A mirror that is not what the log holds: whatever it alone has is appended to the log before the mirror is made anew.
 
 use futures::StreamExt;
-use keyledger_schemas::envelope::{IdReuse, NewEvent, Position, Recorded};
+use keyledger_schemas::envelope::{Hash, IdReuse, NewEvent, Position, Recorded};
 use keyledger_schemas::event::MirrorFault;
 
 use super::{Relay, Trouble};
@@ -20,7 +20,8 @@ pub(super) struct Rescued {
     last: Position,
     /// Events that the log lacked and has now.
     appended: usize,
-    /// Events that the log lacks, and of which the mirror has only the id: what they are called.
+    /// What cannot be taken into the log: of which the mirror has only the id, which is damaged, or whose id the log has
+    /// with other content.
     lost: Vec<String>,
 }
 
@@ -52,8 +53,8 @@ impl Rescued {
         }
         let (count, named) = (lost.len(), lost[..lost.len().min(NAMED_MAX)].join(", "));
         format!(
-            "{what}{rescued}; {count} events that the log lacks cannot be taken from it ({named}): have Stripe send them \
-             again or restore a newer backup, then `nats stream rm {stream}`"
+            "{what}{rescued}; {count} of its messages cannot be taken into the log ({named}): look at them with \
+             `nats stream get {stream}`, have Stripe send again what is Stripe's, then `nats stream rm {stream}`"
         )
     }
 }
@@ -69,13 +70,18 @@ impl Relay {
         let mut slots = std::pin::pin!(mirror.read(first..=last));
         while let Some(slot) = slots.next().await {
             match slot? {
-                (_, Slot::Event(Decoded::Whole(event))) => {
-                    rescued.appended += usize::from(self.rescue_one(*event, lease).await?);
+                (position, Slot::Event(Decoded::Whole(event))) => {
+                    let id = event.id.clone();
+                    match self.rescue_one(*event, lease).await? {
+                        Kept::Now => rescued.appended += 1,
+                        Kept::Before => {}
+                        Kept::Otherwise => rescued.lost.push(format!("{id} at {position}, other than the log's")),
+                    }
                 }
-                (_, Slot::Event(Decoded::Elsewhere(stub))) => {
+                (position, Slot::Event(Decoded::Elsewhere(stub))) => {
                     if !self.holds(&stub).await? {
-                        let id = stub.id.map_or_else(|| "without an id".to_owned(), |id| id.to_string());
-                        rescued.lost.push(format!("{id} at {}", stub.position));
+                        let id = stub.id.map_or_else(|| "one without an id".to_owned(), |id| id.to_string());
+                        rescued.lost.push(format!("{id} at {position}, without data"));
                     }
                 }
                 (position, Slot::Broken(DecodeError::Damaged { .. })) => {
@@ -90,10 +96,10 @@ impl Relay {
         Ok(rescued)
     }
 
-    /// Appends `event` unless the log has its id; whether it did.
-    async fn rescue_one(&self, event: Recorded, lease: &Lease) -> Result<bool, Trouble> {
-        if self.log.find(&event.id).await?.is_some() {
-            return Ok(false);
+    /// Appends `event` unless the log has its id.
+    async fn rescue_one(&self, event: Recorded, lease: &Lease) -> Result<Kept, Trouble> {
+        if let Some(ours) = self.log.find(&event.id).await? {
+            return Ok(if is_same(&ours, event.content_hash) { Kept::Before } else { Kept::Otherwise });
         }
         let event = NewEvent {
             id: event.id,
@@ -112,14 +118,30 @@ impl Relay {
         };
         let state = vec![lease.fence()];
         let placed = self.log.append(Append { events: vec![event], expected: None, state }).await?;
-        Ok(matches!(placed[..], [Placed::Appended(_)]))
+        Ok(if matches!(placed[..], [Placed::Appended(_)]) { Kept::Now } else { Kept::Before })
     }
 
     /// Whether the log has the event of a message that carries no data.
     async fn holds(&self, stub: &Stub) -> Result<bool, Trouble> {
         match &stub.id {
-            Some(id) => Ok(self.log.find(id).await?.is_some()),
+            Some(id) => Ok(self.log.find(id).await?.is_some_and(|ours| is_same(&ours, stub.content_hash))),
             None => Ok(self.log.chain_at(stub.position).await? == Some(stub.chain)),
         }
     }
+}
+
+/// What became of one of the mirror's events.
+enum Kept {
+    /// It was appended.
+    Now,
+    /// The log had it.
+    Before,
+    /// The log has its id, with other content.
+    Otherwise,
+}
+
+/// Whether the log's event stands for the mirror's of the same id. Our own ids are derived from what an event is about,
+/// so two histories may use one for two events. Of Stripe's, and of what a relay says, the first wins.
+fn is_same(ours: &Recorded, content_hash: Hash) -> bool {
+    ours.is_stripe() || ours.kind.starts_with("mirror.") || ours.content_hash == content_hash
 }

@@ -14,7 +14,7 @@ use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::pull::{Config, Stream};
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
 use futures::StreamExt;
-use keyledger_schemas::envelope::Position;
+use keyledger_schemas::envelope::{Position, Recorded};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -42,6 +42,12 @@ const ACK_WAIT: Duration = Duration::from_mins(1);
 /// Delivered and not acknowledged at most, over all processes that share the consumer.
 const ACK_PENDING_MAX: i64 = 20_000;
 
+/// A message this near to the reader's position says that the mirror keeps up.
+const NEAR: u64 = 256;
+
+/// The bytes asked for at once, or two of the largest messages.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
 /// How long to wait after the first, second, … trouble in a row; the last repeats.
 const DELAYS: &[Duration] =
     &[Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
@@ -56,6 +62,8 @@ pub(super) struct Shared {
     after: AtomicU64,
     /// Whether the consumer is there.
     up: AtomicBool,
+    /// Whether the log had to be asked for what the mirror owed, and the mirror has not come near since.
+    silent: AtomicBool,
     /// Something arrived, or the consumer came or went.
     pub(super) arrived: Notify,
     /// There may be room again.
@@ -71,15 +79,34 @@ impl Shared {
         self.up.load(Ordering::Relaxed)
     }
 
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Relaxed);
+    }
+
+    /// Takes what has arrived right after `after`, at most `limit`.
+    pub(super) fn take(&self, after: Position, limit: usize) -> Vec<Recorded> {
+        let run = self.window().take(after, limit);
+        if !run.is_empty() {
+            self.drained.notify_one();
+        }
+        run
+    }
+
+    /// Drops what has arrived.
+    pub(super) fn clear(&self) {
+        self.window().clear();
+        self.drained.notify_one();
+    }
+
     /// Notes where the reader stands.
     pub(super) fn stand_at(&self, after: Position) {
         self.after.store(after, Ordering::Relaxed);
-        let mut window = self.window();
-        let was_full = window.is_full();
-        window.forget_until(after);
-        if was_full && !window.is_full() {
-            self.drained.notify_one();
-        }
+        self.window().forget_until(after);
+        self.drained.notify_one();
     }
 
     fn after(&self) -> Position {
@@ -137,8 +164,9 @@ async fn deliver(mirror: &Mirror, name: &str, shared: &Shared) -> Result<Never, 
         Look::Gone => return Err("there is no mirror".into()),
     }
     let consumer = consumer(mirror, name, shared.after()).await?;
-    let messages = consumer.stream().max_messages_per_batch(BATCH).expires(EXPIRES).heartbeat(HEARTBEAT);
-    let mut messages = messages.messages().await?;
+    let bytes = BATCH_BYTES.max(mirror.client().max_payload().saturating_mul(2));
+    let messages = consumer.stream().max_messages_per_batch(BATCH).max_bytes_per_batch(bytes);
+    let mut messages = messages.expires(EXPIRES).heartbeat(HEARTBEAT).messages().await?;
     shared.set_up(true);
     let mut acks = Acks::default();
     let mut tick = tokio::time::interval(ACK_EVERY);
@@ -163,6 +191,9 @@ fn take(message: &Message, shared: &Shared, acks: &mut Acks) {
     let Ok(position) = message.info().map(|info| info.stream_sequence) else { return };
     if let Some(reply) = message.reply.clone() {
         acks.0.insert(position, reply);
+    }
+    if position.saturating_add(NEAR) > shared.after() {
+        shared.set_silent(false);
     }
     if position <= shared.after() {
         return;
