@@ -25,6 +25,10 @@ const CUSTOMERS: usize = 2000;
 /// So many of them buy only after the last cut.
 const LATE: usize = 200;
 
+/// How many machines lose power while they start for the first time, and how long after it began, in milliseconds.
+const FIRST_STARTS: usize = 12;
+const STARTS_MS: std::ops::Range<u64> = 1..250;
+
 const CONTROL_ROUNDS: u64 = 3;
 
 /// In the place of the C library's, so that nothing is ever flushed.
@@ -166,6 +170,28 @@ async fn what_was_acknowledged_on_sqlite_survives_power_cuts() {
 #[ignore = "needs root: `make test-power`"]
 async fn what_was_acknowledged_on_postgresql_survives_power_cuts() {
     nothing_is_lost(Engine::Postgres, 12).await;
+}
+
+#[tokio::test]
+#[ignore = "needs root: `make test-power`"]
+async fn a_power_cut_at_the_very_first_start_is_in_nobodys_way() {
+    let histories = histories(1);
+    let mut random = Random::new(15);
+    for _ in 0..FIRST_STARTS {
+        let mut machine = Machine::new(Engine::Sqlite);
+        machine.boot(&[]);
+        let mut starting = machine.starting();
+        let cut_after = Duration::from_millis(random.within(STARTS_MS));
+        tokio::time::sleep(cut_after).await;
+        let left = machine.cut(&mut random);
+        starting.kill().await.unwrap();
+        machine.stand_on(left);
+        eprintln!("{cut_after:?}");
+        let service = machine.up(None).await;
+        Post::of(&histories).deliver(&service.client).await;
+        settled(&service.client, &histories).await;
+        machine.finish(service).await;
+    }
 }
 
 #[tokio::test]

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use keyledger_test_servers::Postgres;
 use serde_json::Value;
+use tokio::process::Child;
 
 use super::mount::Mounted;
 use crate::support::client::Caller;
@@ -94,6 +96,11 @@ impl Machine {
         }
     }
 
+    /// `keyledger up`, of which nobody knows how far it is.
+    pub fn starting(&self) -> Child {
+        self.folder.command(&["up"]).stdout(Stdio::null()).spawn().unwrap()
+    }
+
     /// What is left on the disk if the power goes now.
     pub fn cut(&self, random: &mut Random) -> Vec<u8> {
         self.disk().cut(random)
@@ -102,6 +109,11 @@ impl Machine {
     /// Ends everything, and puts what a power cut left in the place of the disk.
     pub async fn fall(&mut self, service: Service, left: Vec<u8>) {
         service.process.kill().await;
+        self.stand_on(left);
+    }
+
+    /// Puts what a power cut left in the place of the disk, once nothing runs but its servers.
+    pub fn stand_on(&mut self, left: Vec<u8>) {
         self.postgres = None;
         self.disk = None;
         self.disk = Some(Mounted::left(left, &self.folder.data_dir()));
