@@ -109,17 +109,15 @@ impl Projector {
 
     /// The connection, to be given to [`Self::put_back`] with what came of the work.
     async fn take(&mut self) -> Result<Db, ViewsError> {
-        match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => {
-                let mut connection = store::connect(&self.place).await?;
-                self.seen = match self.place {
-                    Place::Sqlite(_) => None,
-                    Place::Postgres(_, schema) => Some(postgres::standing(&mut connection, schema).await?),
-                };
-                Ok(connection)
-            }
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
         }
+        let mut connection = store::connect(&self.place).await?;
+        self.seen = match self.place {
+            Place::Sqlite(_) => None,
+            Place::Postgres(_, schema) => Some(postgres::standing(&mut connection, schema).await?),
+        };
+        Ok(connection)
     }
 
     /// What a failure, or a checkpoint that was moved, comes from: the views may have been made anew meanwhile, by a newer

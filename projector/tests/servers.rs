@@ -8,10 +8,10 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keyledger_eventlog::consumer::{Consumer, HandleError, Handler, Options, STAND_BY, Step};
+use keyledger_eventlog::consumer::{Checkpoint, Consumer, HandleError, Handler, Options, STAND_BY, Step};
 use keyledger_eventlog::log::EventLog;
 use keyledger_eventlog::tail::SqlTail;
-use keyledger_projector::read::{Views, Within};
+use keyledger_projector::read::{PageRequest, SubscriptionFilter, Views, Within};
 use keyledger_projector::replay::{Switch, replay};
 use keyledger_projector::{Projector, ViewsError};
 use keyledger_schemas::envelope::{NewEvent, Recorded};
@@ -91,6 +91,28 @@ async fn two_projectors_fold_every_event_once() {
     assert_eq!(differences(&world, &url).await, []);
 }
 
+/// A projector that always thinks it is at the beginning.
+struct Late(Projector);
+
+#[async_trait::async_trait]
+impl Handler for Late {
+    fn name(&self) -> &'static str {
+        "late"
+    }
+
+    async fn checkpoint(&mut self) -> Result<Checkpoint, HandleError> {
+        Ok(Checkpoint::default())
+    }
+
+    async fn handle(&mut self, batch: &[Recorded], from: Checkpoint) -> Result<(), HandleError> {
+        self.0.handle(batch, from).await
+    }
+
+    async fn park(&mut self, event: &Recorded, reason: &str, from: Checkpoint) -> Result<(), HandleError> {
+        self.0.park(event, reason, from).await
+    }
+}
+
 #[tokio::test]
 async fn the_projector_that_comes_second_stands_by() {
     let world = World::with(&Engine::postgres(), story("b", NEW)).await;
@@ -103,31 +125,6 @@ async fn the_projector_that_comes_second_stands_by() {
     assert!(matches!(moved.next(), Some(HandleError::Moved)) && moved.next().is_none());
 
     // It is no failure to come second.
-    struct Late(Projector);
-    #[async_trait::async_trait]
-    impl Handler for Late {
-        fn name(&self) -> &'static str {
-            "late"
-        }
-        async fn checkpoint(&mut self) -> Result<keyledger_eventlog::consumer::Checkpoint, HandleError> {
-            Ok(keyledger_eventlog::consumer::Checkpoint::default())
-        }
-        async fn handle(
-            &mut self,
-            batch: &[Recorded],
-            from: keyledger_eventlog::consumer::Checkpoint,
-        ) -> Result<(), HandleError> {
-            self.0.handle(batch, from).await
-        }
-        async fn park(
-            &mut self,
-            _: &Recorded,
-            _: &str,
-            _: keyledger_eventlog::consumer::Checkpoint,
-        ) -> Result<(), HandleError> {
-            Err(HandleError::Moved)
-        }
-    }
     let mut consumer = Consumer::new(Late(second), Arc::new(SqlTail::new(world.log.clone())), Options::default());
     for _ in 0..4 {
         assert_eq!(consumer.step().await.unwrap(), Step::Delayed(STAND_BY));
@@ -308,7 +305,10 @@ async fn broken_views_are_known_and_put_aside() {
     let url = world.url("views.db");
     world.meddle("views.db", "drop table object").await;
     let views = Views::on_server(&url).unwrap();
-    let broken = views.subscriptions(&Within::default(), &Default::default(), &Default::default()).await.unwrap_err();
+    let broken = views
+        .subscriptions(&Within::default(), &SubscriptionFilter::default(), &PageRequest::default())
+        .await
+        .unwrap_err();
     assert!(broken.is_broken(), "{broken:?}");
     for _ in 0..2 {
         let aside = keyledger_projector::set_aside(&url, 1_800_000_000).await.unwrap();
@@ -372,7 +372,7 @@ async fn two_projectors_that_see_the_same_damage_put_it_aside_once() {
     let all = world.log.read_after(0, 100).await.unwrap();
     let mut both = [Projector::open(&url).await.unwrap(), Projector::open(&url).await.unwrap()];
     world.meddle("views.db", "drop table object").await;
-    let start = Default::default();
+    let start = Checkpoint::default();
     for projector in &mut both {
         let HandleError::Retry { source, .. } = projector.handle(&all, start).await.unwrap_err() else { panic!() };
         assert!(source.downcast_ref::<ViewsError>().unwrap().is_broken());

@@ -133,7 +133,8 @@ fn repeated(event: NewEvent, time: u32) -> NewEvent {
 
 async fn a_license_that_was_stopped_is_listed_like_one_that_was_never_made(engine: Engine) {
     let mut compared = 0;
-    for name in engine.some(&STORIES) {
+    let stories = if engine.is_sqlite() { STORIES.to_vec() } else { vec!["f"] };
+    for name in stories {
         let events = story(name, VERSIONS[1]);
         let never = stopped(&World::with(&engine, events.clone()).await.folded().await).await;
         for cut in 1..events.len() {

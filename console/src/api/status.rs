@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use keyledger_eventlog::checkpoint::Cursor;
 use keyledger_projector::ViewsError;
-use keyledger_projector::read::{self, Within};
+use keyledger_projector::read;
 
 use super::{Api, ISSUER, ISSUER_PURCHASES, View};
 use crate::model::{IssuerStatus, LogStatus, ProjectorStatus, Status};
@@ -53,7 +53,7 @@ impl Api {
     ///
     /// [`ViewsError::Unusable`] when there are none; otherwise when they cannot be read.
     pub async fn require_views(&self) -> Result<(), ViewsError> {
-        self.views.open().await?.status(&Within::default(), self.clock.now()).await.map(drop)
+        self.views.open().await?.position().await.map(drop)
     }
 
     /// The last position that the views show.
@@ -62,8 +62,11 @@ impl Api {
     ///
     /// [`Problem::NotReady`] when the views cannot be reached.
     pub async fn position(&self) -> Result<u64, Problem> {
-        let views = self.views_status(&View::default(), self.clock.now()).await?;
-        Ok(views.map_or(0, |views| views.position))
+        match self.views.open().await {
+            Ok(views) => Ok(views.position().await?),
+            Err(ViewsError::Unusable { .. }) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// `None` while there are no views, or another build's: the projector has not come to make its own, so it stands

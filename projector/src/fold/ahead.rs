@@ -22,7 +22,9 @@ impl Fold<'_> {
             match content {
                 Content::Stripe(facts) => {
                     let named = &mut entry(&mut scopes, &event.scope).1;
-                    facts.iter().for_each(|fact| note(named, fact));
+                    for fact in facts {
+                        note(named, fact);
+                    }
                 }
                 Content::Own(own) => {
                     if let Some(unit) = unit_of(own) {

@@ -1,6 +1,7 @@
 //! How far the views are, and what waits for a person.
 
 use jiff::Timestamp;
+use keyledger_schemas::envelope::Position;
 use keyledger_schemas::ids::SourceName;
 
 use super::{Parked, Status, Views, Within};
@@ -25,7 +26,7 @@ impl Views {
     ///
     /// When the database fails; try again.
     pub async fn status(&self, within: &Within, at: Timestamp) -> Result<Status, ViewsError> {
-        let position: Option<(i64,)> = db::query(POSITION).fetch_optional(&self.pool).await?;
+        let position = self.position().await?;
         let open: Vec<(String, i64, String)> = db::query(CASES_OPEN)
             .bind(within.mode.as_str())
             .bind(within.source())
@@ -35,11 +36,21 @@ impl Views {
         let (parked,): (i64,) = db::query(PARKED_COUNT).fetch_one(&self.pool).await?;
         let oldest = open.iter().find(|(kind, ..)| kind == "no_key").map(|(.., opened_at)| opened_at.as_str());
         Ok(Status {
-            position: position.map_or(0, |(position,)| sql::unsigned(position)),
+            position,
             oldest_no_key: sql::parse_optional_time(oldest)?,
             cases_open: open.iter().map(|(kind, count, _)| (kind.clone(), sql::unsigned(*count))).collect(),
             parked: sql::unsigned(parked),
         })
+    }
+
+    /// The last position folded.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; try again.
+    pub async fn position(&self) -> Result<Position, ViewsError> {
+        let row: Option<(i64,)> = db::query(POSITION).fetch_optional(&self.pool).await?;
+        Ok(row.map_or(0, |(position,)| sql::unsigned(position)))
     }
 
     /// Up to `limit` events that were set aside, after a position.
