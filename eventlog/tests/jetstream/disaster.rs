@@ -215,21 +215,21 @@ async fn two_events_of_ours_under_one_id_are_for_a_person_to_see() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_arrives_while_a_mirror_is_rescued_is_rescued_too() {
     let nats = Nats::start();
-    let Forked { place, .. } = Forked::by(&nats, 1000).await;
+    let Forked { place, .. } = Forked::by(&nats, 3000).await;
     let log = place.open().await;
     append(&*log, "log", 5).await;
     let mirror = mirror(nats.url(), &*log).await;
     let relay = relay(nats.url(), &log, "relay").await;
     until(async || log.head().await.unwrap().position > 110).await;
     // A publish that was on its way since before the log was restored.
-    let Slot::Event(Decoded::Whole(last)) = mirror.at(1101).await.unwrap() else { panic!() };
-    let mut late = Recorded { position: 1102, id: "late".into(), version: 1, stream: "late".into(), ..(*last).clone() };
+    let Slot::Event(Decoded::Whole(last)) = mirror.at(3101).await.unwrap() else { panic!() };
+    let mut late = Recorded { position: 3102, id: "late".into(), version: 1, stream: "late".into(), ..(*last).clone() };
     late.chain = late.chain_after(&last.chain);
     let message = encode(&late, 1_000_000);
     let context = async_nats::jetstream::new(mirror.client().nats().clone());
     let sent = context.publish_with_headers(message.subject, message.headers, message.payload).await.unwrap();
-    assert_eq!(sent.await.unwrap().sequence, 1102);
-    assert!(log.head().await.unwrap().position < 1000, "it arrived too late to be of use here");
+    assert_eq!(sent.await.unwrap().sequence, 3102);
+    assert!(log.head().await.unwrap().position < 3000, "it arrived too late to be of use here");
     until(async || said(&*log).await.last().is_some_and(|last| last == "mended")).await;
     assert!(log.find(&"late".into()).await.unwrap().is_some());
     settled(&*log, &mirror).await;

@@ -10,6 +10,10 @@ use crate::jetstream::mirror::Slot;
 use crate::lease::Lease;
 use crate::log::{Append, Placed};
 
+/// Events appended at once, and their bytes, though one is always allowed.
+const BATCH: usize = 1000;
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
 /// Ids named to a person at most.
 const NAMED_MAX: usize = 10;
 
@@ -68,16 +72,14 @@ impl Relay {
         let mut rescued = Rescued { first, last, ..Rescued::default() };
         let mirror = self.mirror.clone();
         let mut slots = std::pin::pin!(mirror.read(first..=last));
+        let mut lacking = Lacking::default();
         while let Some(slot) = slots.next().await {
             match slot? {
-                (position, Slot::Event(Decoded::Whole(event))) => {
-                    let id = event.id.clone();
-                    match self.rescue_one(*event, lease).await? {
-                        Kept::Now => rescued.appended += 1,
-                        Kept::Before => {}
-                        Kept::Otherwise => rescued.lost.push(format!("{id} at {position}, other than the log's")),
-                    }
-                }
+                (_, Slot::Event(Decoded::Whole(event))) => match self.log.find(&event.id).await? {
+                    None => lacking.push(*event),
+                    Some(ours) if is_same(&ours, event.content_hash) => {}
+                    Some(_) => rescued.lost.push(other_than_ours(&event)),
+                },
                 (position, Slot::Event(Decoded::Elsewhere(stub))) => {
                     if !self.holds(&stub).await? {
                         let id = stub.id.map_or_else(|| "one without an id".to_owned(), |id| id.to_string());
@@ -90,35 +92,39 @@ impl Relay {
                 // Nothing is there, or what no relay wrote.
                 (_, Slot::Missing | Slot::Broken(DecodeError::NotOurs)) => {}
             }
+            if lacking.is_full() {
+                self.append_lacking(&mut lacking, &mut rescued, lease).await?;
+            }
         }
+        self.append_lacking(&mut lacking, &mut rescued, lease).await?;
         tracing::warn!("{} events that only the mirror had were appended to the log", rescued.appended);
         self.rescued = Some(rescued.clone());
         Ok(rescued)
     }
 
-    /// Appends `event` unless the log has its id.
-    async fn rescue_one(&self, event: Recorded, lease: &Lease) -> Result<Kept, Trouble> {
-        if let Some(ours) = self.log.find(&event.id).await? {
-            return Ok(if is_same(&ours, event.content_hash) { Kept::Before } else { Kept::Otherwise });
+    /// Appends what the log lacked a moment ago, many at once: whoever reads a purchase's facts anew finds beside them
+    /// what was decided then, and does not decide again.
+    async fn append_lacking(&self, lacking: &mut Lacking, rescued: &mut Rescued, lease: &Lease) -> Result<(), Trouble> {
+        let events = std::mem::take(lacking).events;
+        if events.is_empty() {
+            return Ok(());
         }
-        let event = NewEvent {
-            id: event.id,
-            kind: event.kind,
-            scope: event.scope,
-            stream: event.stream,
-            occurred_at: event.occurred_at,
-            causation_id: event.causation_id,
-            correlation_id: event.correlation_id,
-            schema_version: event.schema_version,
-            actor: event.actor,
-            partition: event.partition,
-            delivery: event.delivery,
-            data: event.data,
-            on_reuse: IdReuse::FirstWins,
-        };
-        let state = vec![lease.fence()];
-        let placed = self.log.append(Append { events: vec![event], expected: None, state }).await?;
-        Ok(if matches!(placed[..], [Placed::Appended(_)]) { Kept::Now } else { Kept::Before })
+        let offered = events.iter().map(offer).collect();
+        let append = Append { events: offered, expected: None, state: vec![lease.fence()] };
+        let placed = self.log.append(append).await?;
+        for (event, place) in events.iter().zip(placed) {
+            match place {
+                Placed::Appended(_) => rescued.appended += 1,
+                // Someone was first, a moment ago.
+                Placed::Duplicate(position) => {
+                    let ours = self.log.at(position).await?;
+                    if !ours.is_some_and(|ours| is_same(&ours, event.content_hash)) {
+                        rescued.lost.push(other_than_ours(event));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether the log has the event of a message that carries no data.
@@ -130,14 +136,45 @@ impl Relay {
     }
 }
 
-/// What became of one of the mirror's events.
-enum Kept {
-    /// It was appended.
-    Now,
-    /// The log had it.
-    Before,
-    /// The log has its id, with other content.
-    Otherwise,
+/// Events that the log lacks, to be appended together.
+#[derive(Default)]
+struct Lacking {
+    events: Vec<Recorded>,
+    bytes: usize,
+}
+
+impl Lacking {
+    fn push(&mut self, event: Recorded) {
+        self.bytes += event.data.len();
+        self.events.push(event);
+    }
+
+    fn is_full(&self) -> bool {
+        self.events.len() >= BATCH || self.bytes >= BATCH_BYTES
+    }
+}
+
+/// The event as it is appended: with another position, version and time of record.
+fn offer(event: &Recorded) -> NewEvent {
+    NewEvent {
+        id: event.id.clone(),
+        kind: event.kind.clone(),
+        scope: event.scope.clone(),
+        stream: event.stream.clone(),
+        occurred_at: event.occurred_at,
+        causation_id: event.causation_id.clone(),
+        correlation_id: event.correlation_id.clone(),
+        schema_version: event.schema_version,
+        actor: event.actor.clone(),
+        partition: event.partition,
+        delivery: event.delivery.clone(),
+        data: event.data.clone(),
+        on_reuse: IdReuse::FirstWins,
+    }
+}
+
+fn other_than_ours(event: &Recorded) -> String {
+    format!("{} at {}, other than the log's", event.id, event.position)
 }
 
 /// Whether the log's event stands for the mirror's of the same id. Our own ids are derived from what an event is about,
