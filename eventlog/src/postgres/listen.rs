@@ -45,13 +45,13 @@ async fn listen(server: &Server, seen: &Seen, wake: &watch::Sender<Position>) ->
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.listen(CHANNEL).await?;
     loop {
-        let Ok(heard) = tokio::time::timeout(SILENCE_MAX, listener.try_recv()).await else {
+        let Ok(received) = tokio::time::timeout(SILENCE_MAX, listener.try_recv()).await else {
             let asked = sqlx::query(STILL_THERE).execute(&mut listener);
             tokio::time::timeout(server.timeout, asked).await.map_err(std::io::Error::other)??;
             continue;
         };
         // Nothing, when the connection was lost: what was said meanwhile is found by the next poll.
-        let Some(head) = heard?.and_then(|heard| parse(heard.payload())) else { continue };
+        let Some(head) = received?.and_then(|notification| parse(notification.payload())) else { continue };
         seen.note(head);
         wake.send_if_modified(|newest| {
             let grew = head.position > *newest;

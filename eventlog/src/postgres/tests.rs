@@ -17,7 +17,7 @@ use crate::state::{StateChange, StateStore, StateWrite};
 use crate::testing::event;
 
 /// Longer than anything here may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Short enough for a test to wait for.
 fn options() -> Options {
