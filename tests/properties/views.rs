@@ -10,11 +10,12 @@ use keyledger_projector::read::{
     License, LicenseFilter, LicenseState, Obligation, PAGE_MAX, PageRequest, Views, Within,
 };
 use keyledger_schemas::ids::PurchaseId;
+use keyledger_test_servers::Postgres;
 
 use crate::bench::Bench;
 use crate::model::expected::{self, Standing, Unit, Until};
 
-/// The views of a whole log, in a file that is gone afterward.
+/// The views of a whole log, in a file that is gone afterward, or on a server.
 pub struct Books {
     views: Views,
     _directory: tempfile::TempDir,
@@ -25,11 +26,22 @@ impl Books {
     pub async fn of(bench: &Bench, batch: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", directory.path().join("views.db").display());
-        let projector = Projector::open(&url).await.unwrap();
+        Self::at(&url, directory, bench, batch).await
+    }
+
+    /// The same in a fresh database of a server.
+    pub async fn on(server: &Postgres, bench: &Bench, batch: usize) -> Self {
+        server.psql("drop database if exists books with (force)");
+        server.psql("create database books");
+        Self::at(&server.url_of("books"), tempfile::tempdir().unwrap(), bench, batch).await
+    }
+
+    async fn at(url: &str, directory: tempfile::TempDir, bench: &Bench, batch: usize) -> Self {
+        let projector = Projector::open(url).await.unwrap();
         let tail = SqlTail::new(bench.log.clone());
         let options = Options { batch, ..Options::default() };
         Consumer::new(projector, std::sync::Arc::new(tail), options).run_until_idle().await.unwrap();
-        Self { views: Views::open_read(&url).await.unwrap(), _directory: directory }
+        Self { views: Views::open_read(url).await.unwrap(), _directory: directory }
     }
 
     /// Everything in the views that differs from what is expected.
