@@ -121,6 +121,10 @@ pub fn random_token() -> anyhow::Result<Secret> {
 
 /// Writes a file that is not there yet, safe against a power cut. `false` if it is there.
 fn write_new(path: &Path, content: &[u8], mode: u32) -> std::io::Result<bool> {
+    // What is there needs no folder that can be written: a container's settings file is in one that cannot.
+    if path.symlink_metadata().is_ok() {
+        return Ok(false);
+    }
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
     }
@@ -158,5 +162,11 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(first.trim().len() >= 2 * TOKEN_BYTES);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left behind");
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_kept_where_nothing_can_be_written() {
+        // Nobody, not even root, makes files there.
+        assert!(!write_new(Path::new("/proc/version"), b"", 0o600).unwrap());
     }
 }
