@@ -5,7 +5,7 @@ CARGO ?= cargo
 # With nextest there is a process for each test; without it cargo's own runner does the same tests.
 RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: test test-power needs fmt lint doc unit doctest demo
+.PHONY: test test-power test-image needs fmt lint doc unit doctest demo
 
 test: needs fmt lint doc doctest unit
 
@@ -16,6 +16,11 @@ test-power:
 	@./scripts/needs.sh
 	unshare --mount --propagation private \
 		$(CARGO) test --release --test power -- --include-ignored --test-threads=1 --nocapture
+
+# What `docker build` does, by hand and with a release build, where there is no Docker. Not part of `test`: it takes as
+# long as that build, and root for its last step.
+test-image:
+	@./scripts/check-image.sh
 
 # A C compiler for SQLite and ring. Everything else cargo brings.
 needs:

@@ -38,11 +38,13 @@ install -d -o 65532 -g 65532 "$root/var/lib/keyledger"
 
 chroot=$(command -v chroot)
 in_image() {
-    env -i KEYLEDGER_DATA_DIR=/var/lib/keyledger "$chroot" --userspec=65532:65532 "$root" /usr/local/bin/keyledger "$@"
+    # The image's working folder is where the settings file is; chroot begins at the top.
+    env -i KEYLEDGER_DATA_DIR=/var/lib/keyledger "$chroot" --userspec=65532:65532 "$root" \
+        /usr/local/bin/keyledger --config /etc/keyledger/keyledger.toml "$@"
 }
-in_image --version
-# With a settings file that is mounted read-only, it makes what is missing in the folder of the data, once.
+# With a settings file that it may not write, it makes what is missing in the folder of the data, once.
 : >"$root/etc/keyledger/keyledger.toml"
+in_image --version
 in_image init
 in_image init | grep -q '^kept /var/lib/keyledger/keys'
 # It says what else is missing: a webhook secret.
