@@ -98,6 +98,7 @@ async fn nothing_is_lost(engine: Engine, seed: u64) {
 
     // It is as good as new: the rest is delivered, and what is sold is sold once.
     let service = machine.up(None).await;
+    service.shows().await;
     post.deliver(&service.client).await;
     let rest = Post::of(late);
     rest.deliver(&service.client).await;
@@ -189,6 +190,7 @@ async fn a_power_cut_at_the_very_first_start_is_in_nobodys_way() {
         eprintln!("{cut_after:?}");
         let service = machine.up(None).await;
         Post::of(&histories).deliver(&service.client).await;
+        service.shows().await;
         settled(&service.client, &histories).await;
         machine.finish(service).await;
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use keyledger_test_servers::Postgres;
+use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::process::Child;
 
@@ -16,6 +17,7 @@ use crate::support::folder::Folder;
 use crate::support::process::Process;
 use crate::support::random::Random;
 use crate::support::setup::Setup;
+use crate::support::wait::{PATIENCE, until};
 
 /// More than any test makes.
 const ALL: &str = "10000000";
@@ -43,6 +45,17 @@ pub struct Service {
     process: Process,
     /// Where to post and ask.
     pub client: Caller,
+}
+
+impl Service {
+    /// Waits until there are views: on a disk that was empty they are made while webhooks are taken already.
+    pub async fn shows(&self) {
+        until("the views", PATIENCE, async || match self.client.try_get("/status").await.unwrap() {
+            (StatusCode::OK, _) => Ok(()),
+            (status, body) => Err(format!("{status}: {body}")),
+        })
+        .await;
+    }
 }
 
 impl Machine {
