@@ -1,5 +1,7 @@
 //! What is told while running: log lines to stderr, numbers for Prometheus.
 
+mod lines;
+
 use std::io::{self, IsTerminal};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -30,7 +32,7 @@ pub fn start(environment: &Environment, quiet: bool) {
     let _ = if io::stderr().is_terminal() {
         lines.with_target(false).try_init()
     } else {
-        lines.json().flatten_event(true).try_init()
+        lines.json().event_format(lines::Lines).try_init()
     };
     if let Some(wrong) = wrong {
         tracing::warn!("RUST_LOG cannot be read and is passed over: {wrong}");
