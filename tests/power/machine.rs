@@ -50,7 +50,7 @@ pub struct Service {
 impl Service {
     /// Waits until there are views: on a disk that was empty they are made while webhooks are taken already.
     pub async fn shows(&self) {
-        until("the views", PATIENCE, async || match self.client.try_get("/status").await.unwrap() {
+        until("the views", PATIENCE, async || match self.client.try_get("/cases?limit=1").await.unwrap() {
             (StatusCode::OK, _) => Ok(()),
             (status, body) => Err(format!("{status}: {body}")),
         })
