@@ -8,6 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keyledger_engine::keys::{DeploymentKeys, KeysError};
+use keyledger_eventlog::checkpoint::Cursor;
+use keyledger_eventlog::lease::LEASES;
 use keyledger_eventlog::log::EventLog;
 use keyledger_projector::Projector;
 use keyledger_schemas::clock::{Clock, SystemClock};
@@ -31,6 +33,9 @@ const BUILT_AFTER: &str = "2026-01-01T00:00:00Z";
 
 /// How much later than the newest event the clock may be behind, in seconds.
 const CLOCK_BEHIND_MAX_S: i64 = 300;
+
+/// More events than this that the issuer has not read are worth a word.
+const ISSUER_BEHIND_MAX: u64 = 1000;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -106,6 +111,9 @@ async fn all(report: &mut Report, settings: &Settings, output: Output) {
     keys(report, settings, log.as_deref()).await;
     views(report, settings, log.as_deref()).await;
     mirror::check(report, settings, log.as_deref()).await;
+    if let Some(log) = &log {
+        issuer(report, &**log).await;
+    }
     if let Some(log) = log {
         log.close().await;
     }
@@ -319,6 +327,31 @@ async fn views(report: &mut Report, settings: &Settings, log: Option<&dyn EventL
         Err(error) => report.problem("views", format!("{error:#}"), "run `keyledger replay`"),
     }
     views.close().await;
+}
+
+/// Whether somebody issues what was paid for.
+async fn issuer(report: &mut Report, log: &dyn EventLog) {
+    let (Ok(head), Ok(cursor)) = (log.head().await, Cursor::load(log, keyledger_issuer::NAME).await) else { return };
+    let behind = head.position.saturating_sub(cursor.checkpoint().position);
+    match active(log).await {
+        Some(holder) if behind <= ISSUER_BEHIND_MAX => report.good("issuer", format!("active: {holder}")),
+        Some(holder) => {
+            let found = format!("{} behind the log; active: {holder}", counted(behind, "event"));
+            report.warning("issuer", found, "look at what it logs");
+        }
+        None if behind > 0 => {
+            let found = format!("{} behind the log, and nobody issues", counted(behind, "event"));
+            report.warning("issuer", found, "start `keyledger issuer` or `keyledger up`");
+        }
+        None => {}
+    }
+}
+
+/// Who has the issuer's lease, if somebody does.
+async fn active(log: &dyn EventLog) -> Option<String> {
+    let until = log.state(LEASES, &format!("{}/until", keyledger_issuer::LEASE)).await.ok()??.due_at?;
+    let holder = log.state(LEASES, keyledger_issuer::LEASE).await.ok()??;
+    (until > SystemClock.now()).then(|| String::from_utf8_lossy(&holder.value).into_owned())
 }
 
 fn print(report: &Report, output: Output) -> std::io::Result<()> {

@@ -88,7 +88,7 @@ pub async fn run() -> ExitCode {
     crate::telemetry::start(&environment, arguments.shared.quiet || !runs_a_service(arguments.verb.as_ref()));
     let context = Context { shared: arguments.shared, environment, output };
     let verb = arguments.verb.unwrap_or_default();
-    match dispatch(&context, verb).await {
+    match Box::pin(dispatch(&context, verb)).await {
         Ok(Exit::Fine) => ExitCode::SUCCESS,
         Ok(Exit::Found) => ExitCode::from(3),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -112,12 +112,12 @@ fn runs_a_service(verb: Option<&Verb>) -> bool {
 
 async fn dispatch(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
     match verb {
-        Verb::Up(up) => up::run(context, &up).await,
-        Verb::Ingest(role) => up::run_role(context, Role::Ingest, &role).await,
-        Verb::Issuer(role) => up::run_role(context, Role::Issuer, &role).await,
-        Verb::Projector(role) => up::run_role(context, Role::Projector, &role).await,
-        Verb::Console(role) => up::run_role(context, Role::Console, &role).await,
-        Verb::Demo(demo) => crate::demo::run(context, &demo).await,
+        Verb::Up(up) => Box::pin(up::run(context, &up)).await,
+        Verb::Ingest(role) => Box::pin(up::run_role(context, Role::Ingest, &role)).await,
+        Verb::Issuer(role) => Box::pin(up::run_role(context, Role::Issuer, &role)).await,
+        Verb::Projector(role) => Box::pin(up::run_role(context, Role::Projector, &role)).await,
+        Verb::Console(role) => Box::pin(up::run_role(context, Role::Console, &role)).await,
+        Verb::Demo(demo) => Box::pin(crate::demo::run(context, &demo)).await,
         Verb::Init(init) => init::run(context, &init).await,
         Verb::Doctor => doctor::run(context).await,
         Verb::Health(health) => health::run(context, &health).await,

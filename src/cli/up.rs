@@ -35,7 +35,7 @@ pub async fn run(context: &Context, up: &Up) -> anyhow::Result<Exit> {
     settings.require_sources()?;
     warn(settings.warnings());
     let wanted = Wanted { issuer: !up.without.contains(&Left::Issuer), accept_loss: up.accept_loss };
-    let started = up::start(&settings, wanted).await;
+    let started = Box::pin(up::start(&settings, wanted)).await;
     until_stopped(context, &settings, started).await
 }
 
@@ -53,10 +53,10 @@ pub async fn run_role(context: &Context, role: Role, arguments: &RoleArgs) -> an
     warn(settings.warnings_of_roles());
     let accept_loss = arguments.accept_loss;
     let started = match role {
-        Role::Ingest => ingest::start(&settings, accept_loss).await,
-        Role::Issuer => issuer::start(&settings, accept_loss).await,
-        Role::Projector => projector::start(&settings, accept_loss).await,
-        Role::Console => console::start(&settings, accept_loss).await,
+        Role::Ingest => Box::pin(ingest::start(&settings, accept_loss)).await,
+        Role::Issuer => Box::pin(issuer::start(&settings, accept_loss)).await,
+        Role::Projector => Box::pin(projector::start(&settings, accept_loss)).await,
+        Role::Console => Box::pin(console::start(&settings, accept_loss)).await,
     };
     until_stopped(context, &settings, started).await
 }

@@ -43,7 +43,7 @@ pub async fn run(context: &Context, demo: &Demo) -> anyhow::Result<Exit> {
     let folder = Folder::new()?;
     let settings = settings(&folder)?;
     let stop_timeout = settings.stop_timeout();
-    let mut running = up::start(&settings, Wanted { issuer: true, accept_loss: false }).await?;
+    let mut running = Box::pin(up::start(&settings, Wanted { issuer: true, accept_loss: false })).await?;
     let client = Client::new(&running, &settings)?;
     let steps = stories::stories(&demo.api_version, SystemClock.now())?;
     context.output.words(format!("Posting {} events of 14 stories, signed as Stripe signs them.", steps.len()));

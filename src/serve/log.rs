@@ -94,8 +94,7 @@ pub async fn open_log_with(
     log_id: Option<Uuid>,
 ) -> anyhow::Result<Arc<dyn EventLog>> {
     make_folder_of(&settings.log)?;
-    let options = Options { log_id, ..Options::default() };
-    let opened = open::open(settings.log.url().expose(), clock, options).await;
+    let opened = Box::pin(open::open(settings.log.url().expose(), clock, Options { log_id })).await;
     opened.with_context(|| format!("opening the log {}", settings.log))
 }
 

@@ -129,8 +129,11 @@ async fn on_ground(
 ) -> anyhow::Result<Running> {
     let mut interrupts = Lifecycle::new()?;
     let mut lifecycle = Lifecycle::new()?;
-    let ground = unless(interrupts.interrupted(), Ground::lay(settings, place, accept_loss)).await?;
-    match unless(interrupts.interrupted(), build(&ground, &mut lifecycle)).await {
+    // Both hold much: on the heap they do not weigh on whoever waits for them.
+    let laying = Box::pin(Ground::lay(settings, place, accept_loss));
+    let ground = unless(interrupts.interrupted(), laying).await?;
+    let building = unless(interrupts.interrupted(), Box::pin(build(&ground, &mut lifecycle)));
+    match building.await {
         Ok(ready) => Ok(Running { ready, lifecycle, log: ground.bare, _lock: ground.lock }),
         Err(error) => {
             ground.bare.close().await;

@@ -98,7 +98,7 @@ impl Projecting {
     pub async fn make(settings: &Settings, ground: &Ground, place: Place, accept_loss: bool) -> anyhow::Result<Self> {
         let looked = restored::look_at_views(&*ground.bare, settings.views.url().expose()).await;
         let opened = match looked.context("reading the log")? {
-            Views::Fine => Some(open(settings, ground.clock.clone()).await),
+            Views::Fine => Some(Box::pin(open(settings, ground.clock.clone())).await),
             Views::Ahead(_) | Views::Other(_) => None,
         };
         Ok(Self {
@@ -139,10 +139,11 @@ impl Projecting {
             waited?;
             let views = match self.opened.take() {
                 Some(views) => views,
-                None => open(&self.settings, self.clock.clone()).await,
+                None => Box::pin(open(&self.settings, self.clock.clone())).await,
             };
             let projecting = Consumer::new(views, self.tail.clone(), ConsumerOptions::default());
-            match views::run(projecting, stop.clone(), last_within, self.place, &self.is_down).await {
+            let running = views::run(projecting, stop.clone(), last_within, self.place, &self.is_down);
+            match Box::pin(running).await {
                 // The log was restored under the views. With a mirror that mends itself.
                 Err(error) if is_diverged(&error) && self.mirror.is_some() && !stop.is_cancelled() => {
                     tracing::warn!("looking again whether the log holds what the views have seen: {error:#}");
@@ -187,7 +188,7 @@ impl Projecting {
     /// Makes the views anew from the log as it is.
     async fn make_anew(&self) -> anyhow::Result<()> {
         let tail = SqlTail::new(self.log.clone());
-        restored::require_all_seen(&*self.log, &tail, &self.settings, false, true).await
+        Box::pin(restored::require_all_seen(&*self.log, &tail, &self.settings, false, true)).await
     }
 }
 

@@ -51,7 +51,8 @@ async fn build(
     if closed != Some(Closed::BehindMirror) {
         let tail = SqlTail::new(ground.bare.clone());
         let has_mirror = gate::is_ours(ground.mirror.as_ref()).await;
-        restored::require_all_seen(&*ground.bare, &tail, settings, has_mirror, wanted.accept_loss).await?;
+        let seen = restored::require_all_seen(&*ground.bare, &tail, settings, has_mirror, wanted.accept_loss);
+        Box::pin(seen).await?;
     }
     let keys = Arc::new(material::deployment_keys(settings, &*ground.log, &ground.lock).await?);
 
@@ -60,7 +61,7 @@ async fn build(
     // Addresses are taken before roles start: a taken one is found out at once.
     let intake = Intake::make(settings, options, ground).await?;
     let issuing = wanted.issuer.then(|| Issuing::make(settings, ground, keys.clone())).transpose()?;
-    let projecting = Projecting::make(settings, ground, Place::Alone, wanted.accept_loss).await?;
+    let projecting = Box::pin(Projecting::make(settings, ground, Place::Alone, wanted.accept_loss)).await?;
     let showing = Showing::make(settings, ground, keys).await?;
 
     // What decides stands in the log before anything is decided with it.

@@ -144,7 +144,7 @@ fn read(reader: &mut Reader<'_>, mut table: Dict) -> Settings {
     let catalog = catalog(reader, table.remove("catalog"));
     let policy = reader.table(&["policy"], table.remove("policy"));
     let policy: Policy = reader.section(&["policy"], policy).unwrap_or_default();
-    let issuer = issuer(reader, table.remove("issuer"), defaults.issuer);
+    let issuer = issuer(reader, table.remove("issuer"), &defaults.issuer);
     let projector = reader.table(&["projector"], table.remove("projector"));
     let projector: ProjectorTable = reader.section(&["projector"], projector).unwrap_or_default();
     let projector = Projector { listen: projector.listen.unwrap_or(defaults.projector.listen) };
@@ -221,7 +221,7 @@ fn with_password_of(views: Database, log: &Database) -> Database {
     }
 }
 
-fn issuer(reader: &mut Reader<'_>, value: Option<Value>, defaults: Issuer) -> Issuer {
+fn issuer(reader: &mut Reader<'_>, value: Option<Value>, defaults: &Issuer) -> Issuer {
     let table = reader.table(&["issuer"], value);
     let read: IssuerTable = reader.section(&["issuer"], table).unwrap_or_default();
     Issuer {

@@ -3,15 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use keyledger_eventlog::jetstream::Mirror;
 use keyledger_eventlog::jetstream::compare::{Ahead, ahead};
 use keyledger_eventlog::jetstream::judgement::Judgement;
 use keyledger_eventlog::jetstream::mirror::Look;
+use keyledger_eventlog::jetstream::{Client, Mirror, connect};
 use keyledger_eventlog::log::EventLog;
 
 use super::Report;
 use crate::output::counted;
-use crate::serve;
 use crate::settings::{Nats, Settings};
 
 /// What the lines are called.
@@ -28,16 +27,15 @@ const LAG_MAX: u64 = 1000;
 
 /// Checks the mirror, if there is to be one.
 pub async fn check(report: &mut Report, settings: &Settings, log: Option<&dyn EventLog>) {
-    let (Some(nats), Some(log)) = (&settings.nats, log) else { return };
-    let mirror = match serve::mirror(Some(nats), log, "doctor").await {
-        Ok(Some(mirror)) => mirror,
-        Ok(None) => return,
+    let Some(nats) = &settings.nats else { return };
+    let client = match connect(&nats.server).await {
+        Ok(client) => client,
         Err(error) => {
-            report.problem(CHECK, format!("{error:#}"), "mend the settings under [nats]");
+            report.problem(CHECK, format!("{:#}", anyhow!(error)), "mend the settings under [nats]");
             return;
         }
     };
-    if !connected(&mirror).await {
+    if !connected(&client).await {
         let found = format!("{} does not answer", nats.server.servers());
         report.problem(
             CHECK,
@@ -46,6 +44,11 @@ pub async fn check(report: &mut Report, settings: &Settings, log: Option<&dyn Ev
         );
         return;
     }
+    let Some(log) = log else {
+        report.good(CHECK, format!("{} answers; there is no log to mirror yet", nats.server.servers()));
+        return;
+    };
+    let mirror = Mirror::new(client, log.log_id());
     match mirror.look().await {
         Ok(Look::Gone) => {
             let found = format!("there is no stream {} yet", nats.server.stream);
@@ -63,12 +66,12 @@ pub async fn check(report: &mut Report, settings: &Settings, log: Option<&dyn Ev
     }
 }
 
-async fn connected(mirror: &Mirror) -> bool {
+async fn connected(client: &Client) -> bool {
     let begun = Instant::now();
-    while !mirror.client().is_connected() && begun.elapsed() < PATIENCE {
+    while !client.is_connected() && begun.elapsed() < PATIENCE {
         tokio::time::sleep(PAUSE).await;
     }
-    mirror.client().is_connected()
+    client.is_connected()
 }
 
 async fn judged(report: &mut Report, nats: &Nats, judgement: &Judgement, log: &dyn EventLog, mirror: &Mirror) {
