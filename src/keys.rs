@@ -110,8 +110,7 @@ pub async fn of_log(log: &dyn EventLog) -> anyhow::Result<OfLog> {
     let mut end = head;
     while end > head.saturating_sub(LOOKED_AT_MAX) {
         let before = end.saturating_sub(PAGE);
-        let page = log.read_after(before, usize::try_from(end - before)?).await.context("reading the log")?;
-        if let Some(name) = page.iter().rev().find_map(sealing_key) {
+        if let Some(name) = last_sealing_key(log, before, end).await.context("reading the log")? {
             return Ok(OfLog::Key(name));
         }
         end = before;
@@ -119,10 +118,52 @@ pub async fn of_log(log: &dyn EventLog) -> anyhow::Result<OfLog> {
     Ok(if end == 0 { OfLog::Nothing } else { OfLog::Unknown })
 }
 
+/// The name of the sealing key of the last event after `after`, up to `to`, that carries a sealed license key.
+async fn last_sealing_key(log: &dyn EventLog, after: Position, to: Position) -> anyhow::Result<Option<String>> {
+    let (mut at, mut name) = (after, None);
+    // Large events make a page end early.
+    while at < to {
+        let page = log.read_after(at, usize::try_from(to - at)?).await?;
+        let Some(last) = page.last() else { break };
+        at = last.position;
+        name = page.iter().rev().find_map(sealing_key).or(name);
+    }
+    Ok(name)
+}
+
 /// The name of the sealing key, if the event carries a sealed license key.
 pub fn sealing_key(event: &Recorded) -> Option<String> {
     match Event::decode(&event.kind, &event.data) {
         Ok(Some(Event::LicenseIssued(issued))) => issued.key.map(|key| key.key_id),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use keyledger_eventlog::sqlite::{Options, SqliteLog};
+    use keyledger_eventlog::testing::event;
+    use keyledger_schemas::clock::SystemClock;
+    use keyledger_schemas::envelope::NewEvent;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sealed_key_is_found_behind_large_events() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.db");
+        let log = SqliteLog::open(path.to_str().unwrap(), Arc::new(SystemClock), Options::default()).await.unwrap();
+        assert!(matches!(of_log(&log).await.unwrap(), OfLog::Nothing));
+        for number in 0..6 {
+            let large = event(&format!("large_{number}"), "s", vec![b' '; 4 * 1024 * 1024]);
+            log.append(Append::events(vec![large])).await.unwrap();
+        }
+        let data = include_bytes!("../schemas/testdata/events/license.issued.v1.json");
+        let issued = NewEvent { kind: "license.issued".to_owned(), ..event("issued", "s", data.to_vec()) };
+        log.append(Append::events(vec![issued])).await.unwrap();
+        assert!(matches!(of_log(&log).await.unwrap(), OfLog::Key(_)));
+        log.close().await;
     }
 }

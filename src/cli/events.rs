@@ -100,12 +100,20 @@ async fn newest(log: &dyn EventLog, events: &ListEvents, wanted: usize) -> anyho
     let mut end = log.head().await?.position;
     while end > 0 {
         let before = end.saturating_sub(PAGE as Position);
-        let page = log.read_after(before, usize::try_from(end - before)?).await?;
-        for event in page.iter().rev().filter(|event| fits(events, event)) {
+        let mut fitting = Vec::new();
+        let mut at = before;
+        // Large events make a page end early.
+        while at < end {
+            let page = log.read_after(at, usize::try_from(end - at)?).await?;
+            let Some(last) = page.last() else { break };
+            at = last.position;
+            fitting.extend(page.iter().filter(|event| fits(events, event)).map(row));
+        }
+        for row in fitting.into_iter().rev() {
             if rows.len() == wanted {
                 return Ok((rows.into(), true));
             }
-            rows.push_front(row(event));
+            rows.push_front(row);
         }
         end = before;
     }
@@ -226,4 +234,35 @@ fn pretty(data: &[u8]) -> String {
 /// Bytes as lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     HEXLOWER.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use keyledger_eventlog::log::Append;
+    use keyledger_eventlog::sqlite::{Options, SqliteLog};
+    use keyledger_eventlog::testing::event;
+    use keyledger_schemas::clock::SystemClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_newest_are_the_newest_behind_large_ones_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.db");
+        let log = SqliteLog::open(path.to_str().unwrap(), Arc::new(SystemClock), Options::default()).await.unwrap();
+        for number in 0..6 {
+            let large = event(&format!("large_{number}"), "s", vec![b' '; 4 * 1024 * 1024]);
+            log.append(Append::events(vec![large])).await.unwrap();
+        }
+        let small = (0..3).map(|number| event(&format!("small_{number}"), "s", "{}")).collect();
+        log.append(Append::events(small)).await.unwrap();
+
+        let all = ListEvents { after: None, limit: None, kind: None, stream: None, follow: false };
+        let (rows, more) = newest(&log, &all, 4).await.unwrap();
+        let positions: Vec<u64> = rows.iter().map(|row| row["position"].as_u64().unwrap()).collect();
+        assert_eq!((positions, more), (vec![6, 7, 8, 9], true));
+        log.close().await;
+    }
 }
