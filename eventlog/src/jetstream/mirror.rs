@@ -1,7 +1,6 @@
 //! The stream on JetStream that mirrors one log: [`Mirror`]. It is looked at, made, read and removed here, and written
 //! by the relay alone.
 
-use std::error::Error as StdError;
 use std::ops::RangeInclusive;
 
 use async_nats::jetstream::ErrorCode;
@@ -56,7 +55,25 @@ pub struct MirrorError {
     what: &'static str,
     stream: String,
     #[source]
-    source: Box<dyn StdError + Send + Sync>,
+    source: Refusal,
+}
+
+/// What the client library says, once: its errors name their causes themselves, and again as causes.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(String);
+
+impl Refusal {
+    fn of(error: &dyn std::fmt::Display) -> Self {
+        let words = error.to_string();
+        Self(if words.contains("timed out") {
+            "NATS did not answer in time".to_owned()
+        } else if words.contains("no responders") || words.contains("unavailable") {
+            "nobody answers for JetStream: it is not switched on, or has no leader now".to_owned()
+        } else {
+            words
+        })
+    }
 }
 
 /// Whether a stream was removed.
@@ -190,8 +207,8 @@ impl Mirror {
         futures::stream::iter(slots).buffered(READS)
     }
 
-    fn error(&self, what: &'static str, source: impl Into<Box<dyn StdError + Send + Sync>>) -> MirrorError {
-        MirrorError { what, stream: self.stream().to_owned(), source: source.into() }
+    fn error(&self, what: &'static str, error: impl std::fmt::Display) -> MirrorError {
+        MirrorError { what, stream: self.stream().to_owned(), source: Refusal::of(&error) }
     }
 }
 
