@@ -29,7 +29,8 @@ pub(super) fn next(kind: &str, status: CaseStatus, cause: Option<&str>, id: Case
         ("disputed", _) => "Answer the dispute at Stripe. The case closes when the dispute does.".to_owned(),
         ("mapping_error", _) => "Correct the metadata named here at Stripe; it is tried again by itself.".to_owned(),
         ("body_refused", _) => format!(
-            "Bodies over the size limit were refused. If they were Stripe's, resend them from the dashboard, then: {}",
+            "Bodies over the size limit were refused. If they were Stripe's, raise body_bytes_max under [ingest], restart \
+             ingest, and resend them from Stripe's dashboard. Then: {}",
             waive(id)
         ),
         ("mirror_diverged", fault) => mirror(fault, id),
