@@ -223,8 +223,8 @@ mod tests {
     fn one_user_of_one_server_has_one_password() {
         let log = server("postgres://kl:planted@db/log");
         assert!(server("postgres://kl@db/views").or_password_of(&log).password().is_some());
-        assert!(!server("postgres://kl@elsewhere/views").or_password_of(&log).password().is_some());
-        assert!(!server("postgres://other@db/views").or_password_of(&log).password().is_some());
+        assert!(server("postgres://kl@elsewhere/views").or_password_of(&log).password().is_none());
+        assert!(server("postgres://other@db/views").or_password_of(&log).password().is_none());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 /// Writes each event as one line.
 pub struct Lines;
@@ -34,7 +34,7 @@ where
         event.record(&mut line);
         line.add("target", event.metadata().target());
         let spans: Vec<Value> =
-            context.event_scope().map_or_else(Vec::new, |scope| scope.from_root().map(span).collect());
+            context.event_scope().map_or_else(Vec::new, |scope| scope.from_root().map(|it| span(&it)).collect());
         if !spans.is_empty() {
             line.add("spans", spans);
         }
@@ -44,7 +44,7 @@ where
 }
 
 /// A span's fields, with its name.
-fn span<'a, S: LookupSpan<'a>>(span: tracing_subscriber::registry::SpanRef<'a, S>) -> Value {
+fn span<'a, S: LookupSpan<'a>>(span: &SpanRef<'a, S>) -> Value {
     let extensions = span.extensions();
     let fields = extensions.get::<FormattedFields<JsonFields>>().map_or("", |fields| fields.fields.as_str());
     let mut fields: serde_json::Map<String, Value> = serde_json::from_str(fields).unwrap_or_default();
