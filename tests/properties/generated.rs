@@ -23,7 +23,7 @@ const CASES_ON_SERVER: u32 = 12;
 #[test]
 fn whatever_is_sold_and_however_it_arrives_everyone_agrees_on_what_is_owed() {
     // Views are files: reading the log into them is the slow part, and the last order is the hardest.
-    hold(CASES, async |plan, history, nth, delivery| {
+    hold(CASES, &async |plan, history, nth, delivery| {
         let bench = fed(plan, history, delivery).await;
         let books = if nth == 3 { Some(Books::of(&bench, 256).await) } else { None };
         differences(&bench, books.as_ref(), &expected(history, &plan.rules)).await
@@ -33,7 +33,7 @@ fn whatever_is_sold_and_however_it_arrives_everyone_agrees_on_what_is_owed() {
 #[test]
 fn views_on_postgresql_agree_too() {
     let server = Postgres::start_with(&["fsync=off"]);
-    hold(CASES_ON_SERVER, async |plan, history, nth, delivery| {
+    hold(CASES_ON_SERVER, &async |plan, history, nth, delivery| {
         if nth < 2 {
             return Vec::new();
         }
@@ -44,7 +44,7 @@ fn views_on_postgresql_agree_too() {
 }
 
 /// Tries plans until one shows differences, of which the smallest is told.
-fn hold(cases: u32, differences: impl AsyncFn(&Plan, &[Happened], usize, Delivery) -> Vec<String>) {
+fn hold(cases: u32, differences: &impl AsyncFn(&Plan, &[Happened], usize, Delivery) -> Vec<String>) {
     let config = Config { failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
     let cases = if config.cases == 256 { cases } else { config.cases };
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, b"keyledger: one license, one unit");
