@@ -13,8 +13,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::settings::Environment;
 
-/// What is logged unless `RUST_LOG` says otherwise.
-const DEFAULT_FILTER: &str = "info,sqlx=warn,hyper=warn,reqwest=warn,async_nats=warn";
+/// What is logged unless `RUST_LOG` says otherwise. What the client of NATS says at each try to connect, the mirror says
+/// once.
+const DEFAULT_FILTER: &str = "info,sqlx=warn,hyper=warn,reqwest=warn,async_nats=off";
 
 /// How often old samples are folded away.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use keyledger_engine::keys::{DeploymentKeys, KeysError};
 use keyledger_eventlog::checkpoint::Cursor;
 use keyledger_eventlog::lease::LEASES;
-use keyledger_eventlog::log::EventLog;
+use keyledger_eventlog::log::{EventLog, LogError};
 use keyledger_projector::Projector;
 use keyledger_schemas::clock::{Clock, SystemClock};
 use keyledger_schemas::secret::Secret;
@@ -253,7 +253,13 @@ async fn log(report: &mut Report, settings: &Settings, output: Output) -> Option
             return None;
         }
         Err(error) => {
-            report.problem("log", format!("{error:#}"), "restore it from the backup if it is damaged");
+            let is_unsafe = matches!(error.downcast_ref(), Some(LogError::Unsafe { .. }));
+            let fix = if is_unsafe {
+                "do as it says; nothing is damaged"
+            } else {
+                "restore it from the backup if it is damaged"
+            };
+            report.problem("log", format!("{error:#}"), fix);
             return None;
         }
     };

@@ -235,9 +235,14 @@ impl Keeper {
             return;
         }
         match closed {
-            Some(reason @ (Closed::BehindMirror | Closed::BehindViews)) => tracing::error!(
-                "nothing is taken and nothing is issued: {reason}. It goes on by itself once what is missing is back; to \
-                 go on without it, start once with `--accept-loss`"
+            Some(reason @ Closed::BehindMirror) => tracing::error!(
+                "nothing is taken and nothing is issued: {reason}. What is missing is put back from there, and then it \
+                 goes on by itself"
+            ),
+            Some(reason @ Closed::BehindViews) => tracing::error!(
+                "nothing is taken and nothing is issued: {reason}. It goes on by itself once what is missing is back: \
+                 start NATS, which may have all of it, or bring back a newer backup of the log; docs/operations.md says \
+                 how to go on without it"
             ),
             Some(Closed::Unknown) => {}
             None if was == Some(Closed::Unknown) => tracing::debug!("the log holds all that others have seen"),
