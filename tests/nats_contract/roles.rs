@@ -20,25 +20,32 @@ async fn the_relay_writes_and_the_others_follow() {
         let nats = server::start(version);
         let mut fed = Fed::start(&nats).await;
         let events = (1..=EVENTS).map(|n| of_kind(n, "stripe.invoice.paid", "{}")).collect();
-        assert_eq!(fed.append(events).await, EVENTS);
+        let mut last = fed.append(events).await;
+        assert_eq!(last, EVENTS);
 
         for user in ["issuer", "projector"] {
             let mirror = mirror(&nats, user, &*fed.log).await;
             let tail = JetStreamTail::new(fed.log.clone(), mirror, format!("keyledger-{user}"), Fallback::Wait);
             let began = Instant::now();
             let mut after = 0;
-            while after < EVENTS {
+            while after < last {
                 assert!(began.elapsed() < PATIENCE, "{user} on {version} stands at {after}");
                 let page = tail.next_after(after, 100, Duration::from_secs(1)).await.unwrap();
                 after = page.last().map_or(after, |event| event.position);
             }
-            assert!(tail.mirrored() > 0, "{user} on {version} read the log alone");
+            // What was there may be read from the log; what comes while it is followed comes by the mirror.
+            while tail.mirrored() == 0 {
+                assert!(began.elapsed() < PATIENCE, "{user} on {version} read the log alone");
+                last = fed.append(vec![of_kind(last + 1, "stripe.invoice.paid", "{}")]).await;
+                let page = tail.next_after(after, 100, Duration::from_secs(1)).await.unwrap();
+                after = page.last().map_or(after, |event| event.position);
+            }
         }
         for user in ["ingest", "issuer", "projector", "console"] {
             let mirror = mirror(&nats, user, &*fed.log).await;
             assert_eq!(ahead(&*fed.log, &mirror, PATIENCE).await.unwrap(), Ahead::No, "{user} on {version}");
             let compared = compare(&*fed.log, &mirror, |_| ()).await.unwrap();
-            assert_eq!((compared.events, compared.problem), (EVENTS, None), "{user} on {version}");
+            assert_eq!((compared.events, compared.problem), (last, None), "{user} on {version}");
         }
     }
 }

@@ -121,10 +121,19 @@ impl Caller {
         self.list(&format!("/cases?kind={kind}&status=open")).await
     }
 
+    /// How far everything is. While views are put in place there is a moment without any.
+    pub async fn status(&self) -> Value {
+        until("the status", PATIENCE, async || match self.try_get("/status").await.unwrap() {
+            (StatusCode::OK, status) => Ok(status),
+            (status, body) => Err(format!("{status}: {body}")),
+        })
+        .await
+    }
+
     /// Waits until the issuer and the views have seen the whole log, and nothing is due.
     pub async fn caught_up(&self) {
         until("catching up", PATIENCE, async || {
-            let status = self.get("/status").await;
+            let status = self.status().await;
             let at = |part: &str| status[part]["position"].as_u64().unwrap();
             let head = at("log");
             let done = at("issuer") == head && at("projector") == head && status["issuer"]["due_now"] == 0;
