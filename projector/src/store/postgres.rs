@@ -47,8 +47,11 @@ pub(crate) async fn open(options: &PgConnectOptions) -> Result<Db, ViewsError> {
 pub(super) async fn connect(options: &PgConnectOptions, schema: Schema) -> Result<Db, ViewsError> {
     let mut connection = open(options).await?;
     let ready = async {
-        // A batch that is lost with the server's power is read again: the checkpoint went with it.
-        connection.run("set synchronous_commit = off").await?;
+        // What is built beside is lost as a whole or, when it takes over, kept as a whole. The views in use must keep what
+        // was committed: a projector that waits for the next event would not notice that its last batch is gone.
+        if schema == Schema::Rebuild {
+            connection.run("set synchronous_commit = off").await?;
+        }
         prepare(&mut connection, options, schema).await
     };
     match ready.await {
