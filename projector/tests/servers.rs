@@ -44,11 +44,7 @@ async fn run(world: &World, url: &str, batch: usize, stop: &CancellationToken) -
     let (tail, stop) = (Arc::new(SqlTail::new(world.log.clone())), stop.clone());
     tokio::spawn(async move {
         let options = Options { batch, wait: Duration::from_millis(20), ..Options::default() };
-        let ended = Consumer::new(projector, tail, options).run(stop).await;
-        if let Err(error) = &ended {
-            eprintln!("the projector ended: {error:?}");
-        }
-        ended
+        Consumer::new(projector, tail, options).run(stop).await
     })
 }
 
