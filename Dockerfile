@@ -14,6 +14,7 @@ COPY engine engine
 COPY issuer issuer
 COPY projector projector
 COPY console console
+COPY sandbox sandbox
 COPY src src
 COPY examples examples
 COPY tests/servers tests/servers
