@@ -74,6 +74,21 @@ pub struct Delivery {
     pub received_at: Timestamp,
 }
 
+impl Delivery {
+    /// Stands for a secret where nobody delivered the event: it was read from Stripe's API, with the source's own key.
+    pub const RECONCILE: &str = "reconcile";
+
+    /// How an event came that was read from Stripe's API.
+    pub fn reconciled(at: Timestamp) -> Self {
+        Self { signature: String::new(), secret: Self::RECONCILE.to_owned(), received_at: at }
+    }
+
+    /// Whether it was read from Stripe's API instead of delivered.
+    pub fn is_reconciled(&self) -> bool {
+        self.secret == Self::RECONCILE && self.signature.is_empty()
+    }
+}
+
 /// An event in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {

@@ -3,7 +3,7 @@
 //! They are for ever: fields are only added, a changed meaning is a new kind. They carry ids, never names or
 //! addresses, and a license key only sealed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -97,12 +97,32 @@ events! {
     RetryRequested(RetryRequested) = "operator.retry_requested",
     /// A person revoked a license, which is final.
     RevokeRequested(RevokeRequested) = "operator.revoke_requested",
+    /// A person stopped a license for now.
+    SuspendRequested(SuspendRequested) = "operator.suspend_requested",
+    /// A person let a license work again that a person had stopped.
+    ReinstateRequested(ReinstateRequested) = "operator.reinstate_requested",
+    /// A person gave a license more time than was paid for.
+    ExtendRequested(ExtendRequested) = "operator.extend_requested",
+    /// A person had a license replaced by a new one.
+    ReissueRequested(ReissueRequested) = "operator.reissue_requested",
     /// A person named the license that meets a unit.
     AttachRequested(AttachRequested) = "operator.attach_requested",
     /// A person closed an advisory case with a reason.
     CaseWaived(CaseWaived) = "operator.case_waived",
     /// A license key was shown to someone.
     KeyRevealed(KeyRevealed) = "operator.key_revealed",
+    /// A customer of Stripe's was found or made at a license engine.
+    CustomerLinked(CustomerLinked) = "customer.linked",
+    /// What an engine holds of a customer was brought up to date, or could not be.
+    CustomerSynced(CustomerSynced) = "customer.synced",
+    /// Metadata was written to an object of Stripe's.
+    MetadataWritten(MetadataWritten) = "metadata.written",
+    /// Stripe did not take metadata, and will not.
+    MetadataRefused(MetadataRefused) = "metadata.refused",
+    /// Something that events do not carry cannot be fetched from Stripe.
+    FetchRefused(FetchRefused) = "fetch.refused",
+    /// The log was compared with what Stripe holds.
+    ReconcileCompleted(ReconcileCompleted) = "reconcile.completed",
     /// Settings that decide differ from the last recorded ones.
     SettingsChanged(SettingsChanged) = "settings.changed",
     /// Bodies over the size limit were refused.
@@ -154,6 +174,8 @@ pub struct ObligationWaived {
 pub enum Action {
     /// Look for a license by reference, and make it if there is none.
     Create,
+    /// Look a named license up, check that it may meet the unit, and make it ours.
+    Adopt,
     /// Set expiry, seats and features.
     SetTerms,
     /// Stop it for now.
@@ -195,6 +217,9 @@ pub struct LicenseRequested {
     pub terms: LicenseTerms,
     /// What the sale means; the unit keeps it.
     pub mapping: Mapping,
+    /// The license to adopt, as it was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<String>,
     /// Before this moment nobody else looks up or creates for the unit.
     pub wait_until: Timestamp,
 }
@@ -271,6 +296,9 @@ pub struct LicenseIssued {
     /// It was found by its reference, left by an attempt whose answer was lost.
     #[serde(default)]
     pub found: bool,
+    /// Other ids that the engine has for it, by the engine's own words for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub also: BTreeMap<String, String>,
 }
 
 /// Data of `license.adopted`.
@@ -288,11 +316,20 @@ pub struct LicenseAdopted {
     pub provider_id: String,
     /// What it should be like; not confirmed where the engine is not configured.
     pub terms: LicenseTerms,
-    /// What named it: a metadata key, or `operator`.
+    /// What named it: a metadata key, `operator`, or `purchase` for one that the engine held for the purchase already.
     pub named_by: String,
     /// What the sale means, where something says; the unit keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapping: Option<Mapping>,
+    /// The engine's product; `None` where the engine is not configured and was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<String>,
+    /// The key, sealed; `None` where the engine was not asked or does not show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<SealedKey>,
+    /// Other ids that the engine has for it, by the engine's own words for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub also: BTreeMap<String, String>,
 }
 
 /// Data of `license.extended`.
@@ -346,6 +383,8 @@ pub enum SuspendReason {
     QuantityReduced,
     /// It expired at an engine that does not enforce expiry.
     Lapsed,
+    /// A person did it.
+    Operator,
 }
 
 /// Data of `license.suspended`.
@@ -431,6 +470,47 @@ pub struct RevokeRequested {
     pub reason: String,
 }
 
+/// Data of `operator.suspend_requested`. Who did it is the envelope's actor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SuspendRequested {
+    /// The unit whose license is stopped.
+    pub unit: UnitId,
+    /// Why.
+    pub reason: String,
+}
+
+/// Data of `operator.reinstate_requested`: takes back a person's suspension, revocation or reissue of a revoked license.
+/// What Stripe says still holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReinstateRequested {
+    /// The unit whose license is to work again.
+    pub unit: UnitId,
+    /// Why.
+    pub reason: String,
+}
+
+/// Data of `operator.extend_requested`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExtendRequested {
+    /// The unit whose license is extended.
+    pub unit: UnitId,
+    /// It works at least until this moment, whatever is paid. A later request replaces this one.
+    pub until: Timestamp,
+    /// Why.
+    pub reason: String,
+}
+
+/// Data of `operator.reissue_requested`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReissueRequested {
+    /// The unit that gets its next license.
+    pub unit: UnitId,
+    /// The license that is replaced: a repeat of the request replaces nothing more.
+    pub license: LicenseId,
+    /// Why.
+    pub reason: String,
+}
+
 /// Data of `operator.attach_requested`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttachRequested {
@@ -442,6 +522,84 @@ pub struct AttachRequested {
     pub provider_id: String,
     /// Why.
     pub reason: String,
+}
+
+/// Data of `customer.linked`. Ids only: names and addresses stay where they were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CustomerLinked {
+    /// The license engine.
+    pub provider: ProviderName,
+    /// `cus_…`; for a sale without a customer, the purchase.
+    pub customer: String,
+    /// The engine's own id for them.
+    pub provider_customer_id: String,
+    /// They were made, not found.
+    pub made: bool,
+    /// The engine knows this customer by another Stripe customer as well: it tells people apart by address alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
+}
+
+/// Data of `customer.synced`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CustomerSynced {
+    /// The license engine.
+    pub provider: ProviderName,
+    /// `cus_…`.
+    pub customer: String,
+    /// The engine's own id for them.
+    pub provider_customer_id: String,
+    /// The Stripe event whose name and address the engine holds now.
+    pub seen: String,
+    /// What the engine said, where it refused; without personal data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// Data of `metadata.written`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MetadataWritten {
+    /// `sub_…` or `cus_…`.
+    pub object: String,
+    /// What was written, by key; an empty value takes the key away.
+    pub values: BTreeMap<String, String>,
+    /// The idempotency key of the write: Stripe's event that echoes it names it.
+    pub idempotency_key: String,
+}
+
+/// Data of `metadata.refused`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MetadataRefused {
+    /// `sub_…` or `cus_…`.
+    pub object: String,
+    /// What was to be written.
+    pub values: BTreeMap<String, String>,
+    /// What Stripe said, without personal data.
+    pub reason: String,
+}
+
+/// Data of `fetch.refused`: it is not asked for again for a day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FetchRefused {
+    /// What was to be fetched: the path of the request, ids only.
+    pub path: String,
+    /// What Stripe said, without personal data.
+    pub reason: String,
+}
+
+/// Data of `reconcile.completed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReconcileCompleted {
+    /// From when on Stripe was asked.
+    pub since: Timestamp,
+    /// Stripe events looked at.
+    pub events_seen: u64,
+    /// Of these, the log lacked so many, and has them now.
+    pub events_appended: u64,
+    /// Objects looked at, beyond what the event list reaches.
+    pub objects_seen: u64,
+    /// Of these, so many said something new, and are in the log now.
+    pub objects_appended: u64,
 }
 
 /// Data of `operator.case_waived`: closes a case that is not about an open unit.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::envelope::Delivery;
 use crate::event::Event;
 use crate::settings::DecidingSettings;
+use crate::stripe::fetched::Data;
 
 /// Where the schemas are published, with the file's name appended.
 const BASE: &str = "https://keyledger.dev/schemas/v1/";
@@ -19,6 +20,8 @@ pub fn documents() -> Vec<(String, Value)> {
         .collect();
     let delivery = schemars::schema_for!(Delivery);
     documents.push(document("delivery", "How a Stripe event reached keyledger, kept beside its body.", delivery));
+    let fetched = schemars::schema_for!(Data);
+    documents.push(document("fetched", "What Stripe answered when it was asked.", fetched));
     let settings = schemars::schema_for!(DecidingSettings);
     documents.push(document(
         "deciding_settings",

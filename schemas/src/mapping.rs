@@ -50,6 +50,55 @@ pub struct Mapping {
     /// The price it was found for, where known: another price is mapped anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<PriceId>,
+    /// The greatest release that the license allows, at engines that know releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_release: Option<String>,
+}
+
+/// What a sold thing means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// A license.
+    License(Box<Mapping>),
+    /// More of the license of another item in the same purchase.
+    Addon(Addon),
+    /// Nothing here.
+    Nothing,
+}
+
+/// What an add-on gives to the license that it belongs to, for as long as it is paid and bought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addon {
+    /// The engine whose license it adds to.
+    pub provider: ProviderName,
+    /// The engine's product whose license it adds to.
+    pub of: String,
+    /// Feature names that it adds.
+    pub features: BTreeSet<String>,
+    /// Seats that it adds; `None` for none.
+    pub seats: Option<Count>,
+}
+
+impl Addon {
+    /// Whether it belongs to a license of this kind.
+    pub fn belongs_to(&self, mapping: &Mapping) -> bool {
+        self.provider == mapping.provider && self.of == mapping.product
+    }
+
+    /// Seats that it adds to each license when `quantity` of it was bought.
+    pub fn seats_for(&self, quantity: u64) -> u32 {
+        self.seats.map_or(0, |seats| count(seats, quantity))
+    }
+}
+
+impl Meaning {
+    /// The license that it means, if it means one.
+    pub fn license(self) -> Option<Mapping> {
+        match self {
+            Self::License(mapping) => Some(*mapping),
+            Self::Addon(_) | Self::Nothing => None,
+        }
+    }
 }
 
 impl Mapping {
@@ -101,18 +150,21 @@ pub struct MappingError {
 }
 
 /// What the sale means, `None` when nothing says: metadata of a configured engine first (session, subscription, price,
-/// product), then the catalog by price, by product, and its default entry.
+/// product), then the catalog by price, by product, and its default entry. An entry that skips what it matches, or makes it an
+/// add-on, is about Stripe's price or product itself and comes before metadata of the sale.
 ///
 /// # Errors
 ///
 /// [`MappingError`] when metadata names a product of a configured engine in a way that cannot be used.
-pub fn resolve(settings: &DecidingSettings, sale: &Sale<'_>) -> Result<Option<Mapping>, MappingError> {
-    for metadata in sale.metadata.iter().flatten() {
-        if let Some(mapping) = by_metadata(settings, metadata, sale.price)? {
-            return Ok(Some(mapping));
-        }
+pub fn resolve(settings: &DecidingSettings, sale: &Sale<'_>) -> Result<Option<Meaning>, MappingError> {
+    let entry = by_catalog(settings, sale);
+    if let Some(entry) = entry.filter(|entry| !entry.is_default() && (entry.skip || entry.addon_of.is_some())) {
+        return Ok(Some(of_entry(settings, entry, sale.price)));
     }
-    Ok(by_catalog(settings, sale).map(|entry| of_entry(settings, entry, sale.price)))
+    if let Some(mapping) = by_metadata(settings, sale)? {
+        return Ok(Some(Meaning::License(Box::new(mapping))));
+    }
+    Ok(entry.map(|entry| of_entry(settings, entry, sale.price)))
 }
 
 fn by_catalog<'s>(settings: &'s DecidingSettings, sale: &Sale<'_>) -> Option<&'s CatalogEntry> {
@@ -126,13 +178,24 @@ fn by_catalog<'s>(settings: &'s DecidingSettings, sale: &Sale<'_>) -> Option<&'s
     price.or_else(product).or_else(default)
 }
 
-fn of_entry(settings: &DecidingSettings, entry: &CatalogEntry, price: Option<&PriceId>) -> Mapping {
+fn of_entry(settings: &DecidingSettings, entry: &CatalogEntry, price: Option<&PriceId>) -> Meaning {
+    if entry.skip {
+        return Meaning::Nothing;
+    }
+    if let Some(of) = &entry.addon_of {
+        return Meaning::Addon(Addon {
+            provider: entry.provider.clone(),
+            of: of.clone(),
+            features: entry.features.clone(),
+            seats: entry.seats,
+        });
+    }
     let units = entry.units.unwrap_or(Count::Fixed(1));
     let seats = entry.seats.unwrap_or(match units {
         Count::Quantity => Count::Fixed(1),
         Count::Fixed(_) => Count::Quantity,
     });
-    Mapping {
+    Meaning::License(Box::new(Mapping {
         provider: entry.provider.clone(),
         product: entry.provider_product().to_owned(),
         seats,
@@ -140,85 +203,178 @@ fn of_entry(settings: &DecidingSettings, entry: &CatalogEntry, price: Option<&Pr
         term: entry.term.clone(),
         features: entry.features.clone(),
         grace: entry.grace.unwrap_or(settings.policy.grace),
-        options: BTreeMap::new(),
+        options: entry.options.clone(),
         price: price.cloned(),
-    }
+        max_release: entry.max_release.clone(),
+    }))
 }
 
-/// Metadata keys by which sellers already name an engine's product (reference: the two vendors' integrations).
-fn by_metadata(
-    settings: &DecidingSettings,
-    metadata: &Metadata,
-    price: Option<&PriceId>,
-) -> Result<Option<Mapping>, MappingError> {
+/// Metadata keys by which sellers already name an engine's product (reference: the two vendors' integrations). The first
+/// object that names a configured engine chooses it; what it leaves open, the ones after it say.
+fn by_metadata(settings: &DecidingSettings, sale: &Sale<'_>) -> Result<Option<Mapping>, MappingError> {
     let configured = |name: &str| settings.providers.iter().any(|provider| provider.as_str() == name);
-    let value = |key: &str| metadata.get(key).map(String::as_str).filter(|value| !value.trim().is_empty());
-    let mapping = |provider: &str, product: String, features, options| Mapping {
-        provider: ProviderName::from(provider),
-        product,
-        seats: Count::Quantity,
-        units: Count::Fixed(1),
-        term: Term::Subscription,
-        features,
-        grace: settings.policy.grace,
-        options,
-        price: price.cloned(),
-    };
-    if configured("cryptolens") {
-        let product = value("skm_product_id").map(str::to_owned);
-        let skm = value("skm").map(skm_parameters).transpose()?;
-        let (named, features, options) = skm.unwrap_or_default();
-        if let Some(product) = product.or(named) {
-            if product.parse::<u64>().is_err() {
-                return Err(MappingError {
-                    key: "skm_product_id".to_owned(),
-                    reason: "a Cryptolens product id is a whole number".to_owned(),
-                });
-            }
-            return Ok(Some(mapping("cryptolens", product, features, options)));
+    let (cryptolens, cryptlex) = (configured("cryptolens"), configured("cryptlex"));
+    let objects: Vec<&Metadata> = sale.metadata.iter().flatten().copied().collect();
+    for (index, metadata) in objects.iter().enumerate() {
+        let rest = &objects[index..];
+        if cryptolens && (value(metadata, "skm_product_id").is_some() || value(metadata, "skm").is_some()) {
+            return of_skm(settings, rest, sale.price).map(Some);
         }
-    }
-    if configured("cryptlex")
-        && let Some(product) = value("CRYPTLEX_PRODUCT_ID")
-    {
-        let options = ["CRYPTLEX_LICENSE_TEMPLATE", "CRYPTLEX_ENTITLEMENT_SET_ID"]
-            .into_iter()
-            .filter_map(|key| Some((key.to_owned(), value(key)?.to_owned())))
-            .collect();
-        return Ok(Some(mapping("cryptlex", product.to_owned(), BTreeSet::new(), options)));
+        if cryptlex && value(metadata, "CRYPTLEX_PRODUCT_ID").is_some() {
+            return Ok(Some(of_cryptlex(settings, rest, sale.price)));
+        }
     }
     Ok(None)
 }
 
-type SkmParameters = (Option<String>, BTreeSet<String>, BTreeMap<String, String>);
+fn value<'m>(metadata: &'m Metadata, key: &str) -> Option<&'m str> {
+    metadata.get(key).map(|value| value.trim()).filter(|value| !value.is_empty())
+}
 
-/// The `skm` value: a JSON object of the engine's create parameters. `F1`–`F8` become features, the rest is passed on.
-fn skm_parameters(text: &str) -> Result<SkmParameters, MappingError> {
-    let bad = |reason: &str| MappingError { key: "skm".to_owned(), reason: reason.to_owned() };
+fn first<'m>(objects: &[&'m Metadata], key: &str) -> Option<&'m str> {
+    objects.iter().find_map(|metadata| value(metadata, key))
+}
+
+/// A license of one seat for each that was bought, for as long as it is paid.
+fn plain(settings: &DecidingSettings, provider: &str, product: &str, price: Option<&PriceId>) -> Mapping {
+    Mapping {
+        provider: ProviderName::from(provider),
+        product: product.to_owned(),
+        seats: Count::Quantity,
+        units: Count::Fixed(1),
+        term: Term::Subscription,
+        features: BTreeSet::new(),
+        grace: settings.policy.grace,
+        options: BTreeMap::new(),
+        price: price.cloned(),
+        max_release: None,
+    }
+}
+
+fn of_cryptlex(settings: &DecidingSettings, objects: &[&Metadata], price: Option<&PriceId>) -> Mapping {
+    let product = first(objects, "CRYPTLEX_PRODUCT_ID").unwrap_or_default();
+    let mut mapping = plain(settings, "cryptlex", product, price);
+    for key in ["CRYPTLEX_LICENSE_TEMPLATE", "CRYPTLEX_ENTITLEMENT_SET_ID"] {
+        if let Some(value) = first(objects, key) {
+            mapping.options.insert(key.to_owned(), value.to_owned());
+        }
+    }
+    mapping
+}
+
+/// The `ProductId` inside `skm` wins over `skm_product_id`.
+fn of_skm(
+    settings: &DecidingSettings,
+    objects: &[&Metadata],
+    price: Option<&PriceId>,
+) -> Result<Mapping, MappingError> {
+    let skm = first(objects, "skm").map(skm_parameters).transpose()?.unwrap_or_default();
+    let whole = |text: &str| text.parse::<u64>().is_ok_and(|number| number > 0);
+    let product = match (skm.product, first(objects, "skm_product_id")) {
+        (Some(product), _) => product,
+        (None, Some(product)) if whole(product) => product.to_owned(),
+        (None, named) => {
+            let reason = match named {
+                Some(_) => "a Cryptolens product id is a whole number",
+                None => "neither `skm` nor `skm_product_id` says which product",
+            };
+            return Err(MappingError { key: "skm_product_id".to_owned(), reason: reason.to_owned() });
+        }
+    };
+    let mut mapping = plain(settings, "cryptolens", &product, price);
+    mapping.features = skm.features;
+    mapping.options = skm.options;
+    mapping.seats = skm.seats.unwrap_or(mapping.seats);
+    Ok(mapping)
+}
+
+/// What an `skm` value says.
+#[derive(Default)]
+struct Skm {
+    product: Option<String>,
+    features: BTreeSet<String>,
+    seats: Option<Count>,
+    options: BTreeMap<String, String>,
+}
+
+/// Parameters that `skm` may name and that are passed on as they are, each with what its value must be.
+const SKM_OPTIONS: [(&str, Kind); 6] = [
+    ("AllowedMachines", Kind::Text),
+    ("Block", Kind::Bool),
+    ("Notes", Kind::Text),
+    // Our dates come from what is paid; a period is taken and has no effect.
+    ("Period", Kind::Number),
+    ("ResellerId", Kind::Number),
+    ("TrialActivation", Kind::Bool),
+];
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Bool,
+    Number,
+}
+
+/// The `skm` value: a JSON object of the engine's create parameters, in any case, as the engine reads them. `F1`–`F8` become
+/// features and `MaxNoOfMachines` the seats; the rest is passed on. A name or a value that is not one is an error: a license
+/// is never made from the half that could be read.
+fn skm_parameters(text: &str) -> Result<Skm, MappingError> {
+    let bad = |reason: String| MappingError { key: "skm".to_owned(), reason };
     let object: BTreeMap<String, serde_json::Value> =
-        serde_json::from_str(text).map_err(|_| bad("it is not a JSON object"))?;
-    let (mut product, mut features, mut options) = SkmParameters::default();
+        serde_json::from_str(text).map_err(|_| bad("it is not a JSON object".to_owned()))?;
+    let mut skm = Skm::default();
     for (name, value) in object {
         let plain = match value {
             serde_json::Value::String(text) => text,
-            other => other.to_string(),
-        };
-        let is_feature =
-            name.len() == 2 && name.starts_with('F') && ('1'..='8').contains(&name.chars().last().unwrap_or('0'));
-        match name.as_str() {
-            "ProductId" => product = Some(plain),
-            "NoOfKeys" if plain != "1" => return Err(bad("`NoOfKeys` must be 1: one unit is one key")),
-            "NoOfKeys" => {}
-            _ if is_feature && plain.eq_ignore_ascii_case("true") => {
-                features.insert(name.to_ascii_lowercase());
+            serde_json::Value::Null => continue,
+            serde_json::Value::Bool(_) | serde_json::Value::Number(_) => value.to_string(),
+            serde_json::Value::Array(_) | serde_json::Value::Object(_) => {
+                return Err(bad(format!("`{name}` is neither text nor a number")));
             }
-            _ if is_feature => {}
-            _ => {
-                options.insert(name, plain);
+        };
+        let number = || plain.parse::<u32>().map_err(|_| bad(format!("`{name}` is not a whole number")));
+        let flag = || match plain.to_ascii_lowercase().as_str() {
+            "true" => Ok(true),
+            "false" | "" => Ok(false),
+            _ => Err(bad(format!("`{name}` is neither true nor false"))),
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "productid" => match number()? {
+                0 => return Err(bad("`ProductId` is 0".to_owned())),
+                id => skm.product = Some(id.to_string()),
+            },
+            "noofkeys" if number()? != 1 => return Err(bad("`NoOfKeys` must be 1: one unit is one key".to_owned())),
+            "noofkeys" => {}
+            // 0 asks for a key without a limit: nothing is sent then, and the engine sets none.
+            "maxnoofmachines" if number()? == 0 => {
+                skm.options.insert("MaxNoOfMachines".to_owned(), plain);
+            }
+            "maxnoofmachines" => skm.seats = Some(Count::Fixed(number()?)),
+            feature @ ("f1" | "f2" | "f3" | "f4" | "f5" | "f6" | "f7" | "f8") => {
+                if flag()? {
+                    skm.features.insert(feature.to_owned());
+                }
+            }
+            lower => {
+                let known = SKM_OPTIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(lower));
+                let Some((known, kind)) = known else {
+                    return Err(bad(format!("`{name}` is not a parameter that keyledger passes on")));
+                };
+                match kind {
+                    Kind::Text => {}
+                    Kind::Bool => _ = flag()?,
+                    Kind::Number => _ = number()?,
+                }
+                skm.options.insert((*known).to_owned(), plain);
             }
         }
     }
-    Ok((product, features, options))
+    Ok(skm)
+}
+
+/// Engines that cannot hold a license for somebody without an address.
+pub fn needs_email(provider: &ProviderName) -> bool {
+    provider.as_str() == "cryptlex"
 }
 
 #[cfg(test)]
@@ -235,7 +391,7 @@ mod tests {
     }
 
     fn product_of(settings: &DecidingSettings, sale: &Sale<'_>) -> Option<String> {
-        resolve(settings, sale).unwrap().map(|mapping| mapping.product)
+        resolve(settings, sale).unwrap().and_then(Meaning::license).map(|mapping| mapping.product)
     }
 
     #[test]
@@ -268,11 +424,79 @@ mod tests {
         assert_eq!(error.key, "skm");
     }
 
+    fn skm(text: &str) -> Result<Mapping, MappingError> {
+        let metadata = Metadata::from([("skm".to_owned(), text.to_owned())]);
+        let product = Metadata::from([("skm_product_id".to_owned(), "7".to_owned())]);
+        let sale = Sale { metadata: [None, None, Some(&metadata), Some(&product)], ..Sale::default() };
+        Ok(resolve(&settings(vec![], &["cryptolens"]), &sale)?.and_then(Meaning::license).unwrap())
+    }
+
+    #[test]
+    fn skm_says_what_a_key_is_like_and_its_product_wins() {
+        let mapping =
+            skm(r#"{"ProductId": 3349, "f1": true, "F3": "True", "F4": false, "MaxNoOfMachines": 5, "Notes": "a"}"#)
+                .unwrap();
+        assert_eq!((mapping.product.as_str(), mapping.seats), ("3349", Count::Fixed(5)));
+        assert_eq!(mapping.features, ["f1".to_owned(), "f3".to_owned()].into());
+        assert_eq!(mapping.options, [("Notes".to_owned(), "a".to_owned())].into());
+        let without_product = skm(r#"{"MaxNoOfMachines": 0}"#).unwrap();
+        assert_eq!((without_product.product.as_str(), without_product.seats), ("7", Count::Quantity));
+        assert_eq!(without_product.options.get("MaxNoOfMachines").map(String::as_str), Some("0"));
+    }
+
+    #[test]
+    fn an_skm_that_cannot_be_read_whole_is_an_error() {
+        // An empty one says nothing, and the product stands elsewhere.
+        assert_eq!(skm("").unwrap().product, "7");
+        for bad in [
+            "[]",
+            "{",
+            r#"{"NoOfKeys": 2}"#,
+            r#"{"NewCustomer": true}"#,
+            r#"{"F9": true}"#,
+            r#"{"F1": "maybe"}"#,
+            r#"{"Period": -1}"#,
+            r#"{"ProductId": 0}"#,
+            r#"{"Notes": {}}"#,
+        ] {
+            assert!(skm(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_entry_may_skip_what_it_matches_or_make_it_an_addon() {
+        let price = PriceId::from("price_1");
+        let skip = CatalogEntry { skip: true, ..entry(Some("price_1"), None) };
+        let metadata = Metadata::from([("skm_product_id".to_owned(), "3349".to_owned())]);
+        let sale = Sale {
+            metadata: [Some(&metadata), None, None, None],
+            price: Some(&price),
+            allow_default: true,
+            ..Sale::default()
+        };
+        assert_eq!(
+            resolve(&settings(vec![skip, entry(None, None)], &["cryptolens"]), &sale),
+            Ok(Some(Meaning::Nothing))
+        );
+        let addon = CatalogEntry {
+            addon_of: Some("pro".to_owned()),
+            seats: Some(Count::Fixed(5)),
+            ..entry(Some("price_1"), None)
+        };
+        let Some(Meaning::Addon(addon)) = resolve(&settings(vec![addon], &[]), &sale).unwrap() else {
+            panic!("an add-on")
+        };
+        let pro =
+            resolve(&settings(vec![entry(None, Some("pro"))], &[]), &sale).unwrap().and_then(Meaning::license).unwrap();
+        assert!(addon.belongs_to(&pro));
+        assert_eq!((addon.seats_for(1), addon.seats_for(9)), (5, 5));
+    }
+
     #[test]
     fn one_item_gets_so_many_licenses_and_no_more() {
         let many = CatalogEntry { units: Some(Count::Quantity), ..entry(None, None) };
         let sale = Sale { allow_default: true, ..Sale::default() };
-        let mapping = resolve(&settings(vec![many], &[]), &sale).unwrap().unwrap();
+        let mapping = resolve(&settings(vec![many], &[]), &sale).unwrap().and_then(Meaning::license).unwrap();
         assert_eq!((mapping.units_for(1000), mapping.too_many(1000)), (1000, None));
         assert_eq!(mapping.units_for(999_999), UNITS_MAX);
         assert!(mapping.too_many(999_999).unwrap().reason.starts_with("999999 licenses"));
@@ -281,10 +505,11 @@ mod tests {
     #[test]
     fn quantity_means_seats_unless_it_means_licenses() {
         let sale = Sale { allow_default: true, ..Sale::default() };
-        let seats = resolve(&settings(vec![entry(None, None)], &[]), &sale).unwrap().unwrap();
+        let seats =
+            resolve(&settings(vec![entry(None, None)], &[]), &sale).unwrap().and_then(Meaning::license).unwrap();
         assert_eq!((seats.units_for(5), seats.seats_for(5)), (1, 5));
         let many = CatalogEntry { units: Some(Count::Quantity), ..entry(None, None) };
-        let units = resolve(&settings(vec![many], &[]), &sale).unwrap().unwrap();
+        let units = resolve(&settings(vec![many], &[]), &sale).unwrap().and_then(Meaning::license).unwrap();
         assert_eq!((units.units_for(5), units.seats_for(5)), (5, 1));
         assert_eq!((units.units_for(0), seats.units_for(0), seats.seats_for(0)), (0, 0, 1));
     }

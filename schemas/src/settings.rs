@@ -261,6 +261,19 @@ pub struct CatalogEntry {
     /// Grace for this entry. Default: the policy's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace: Option<Grace>,
+    /// It sells no license here: no unit, no case.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip: bool,
+    /// It sells no license of its own, but adds its features, and its seats where `seats` is written, to the license of this
+    /// engine's product in the same purchase, for as long as it is paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addon_of: Option<String>,
+    /// The greatest release that the license allows, e.g. `2.4`, at engines that know releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_release: Option<String>,
+    /// What only the engine understands, e.g. a template.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
 }
 
 /// The provider of an entry that names none.
@@ -409,8 +422,21 @@ mod lenient {
     use super::{CatalogEntry, Policy};
 
     /// The keys of a catalog entry.
-    const ENTRY: [&str; 9] =
-        ["price", "stripe_product", "provider", "product", "seats", "units", "term", "features", "grace"];
+    const ENTRY: [&str; 13] = [
+        "price",
+        "stripe_product",
+        "provider",
+        "product",
+        "seats",
+        "units",
+        "term",
+        "features",
+        "grace",
+        "skip",
+        "addon_of",
+        "max_release",
+        "options",
+    ];
 
     pub fn policy<'de, D: Deserializer<'de>>(from: D) -> Result<Policy, D::Error> {
         let mut object = Map::deserialize(from)?;
@@ -445,7 +471,7 @@ mod tests {
     #[test]
     fn every_key_of_a_catalog_entry_survives_recording() {
         let full = r#"{"price":"p","stripe_product":"prod_1","provider":"stub","product":"x","seats":2,"units":"quantity",
-            "term":"P1Y","features":["f"],"grace":"1d"}"#;
+            "term":"P1Y","features":["f"],"grace":"1d","skip":true,"addon_of":"pro","max_release":"2.4","options":{"a":"b"}}"#;
         let entry: CatalogEntry = serde_json::from_str(full).unwrap();
         let settings = DecidingSettings { catalog: vec![entry], ..DecidingSettings::default() };
         let recorded = serde_json::to_string(&settings).unwrap();

@@ -4,11 +4,17 @@
 //! kept verbatim, and a better reading is a replay away.
 
 pub mod fact;
+pub mod fetched;
 mod header;
+mod news;
 mod read;
+pub mod record;
 pub mod register;
 pub mod status;
+mod thin;
 mod value;
 
 pub use header::{Header, NotAnEvent};
+pub use news::news;
 pub use read::facts;
+pub use thin::{Thin, thin};

@@ -5,7 +5,9 @@
 mod fixtures;
 
 mod api;
+mod fetched;
 mod header;
+mod news;
 mod old_shapes;
 mod properties;
 mod register;

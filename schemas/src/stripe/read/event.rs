@@ -5,9 +5,13 @@ use serde_json::Value;
 
 use crate::ids::StripeEventId;
 use crate::stripe::fact::{Change, Seen};
+use crate::stripe::fetched::Fetched;
 use crate::stripe::value::{is_event_id, is_kind, time};
 
-/// A snapshot event, opened.
+/// The kind of a sight that no event showed: neither made nor deleted, just seen.
+const FETCHED: &str = "fetched";
+
+/// A snapshot event, opened; or an answer of Stripe's, which is seen as one.
 pub(super) struct Event<'a> {
     /// Stripe's type.
     pub kind: &'a str,
@@ -18,7 +22,7 @@ pub(super) struct Event<'a> {
     /// `data.previous_attributes`.
     pub previous: &'a Value,
     /// The event's id.
-    id: &'a str,
+    id: StripeEventId,
 }
 
 impl<'a> Event<'a> {
@@ -31,13 +35,27 @@ impl<'a> Event<'a> {
         }
         let data = &body["data"];
         let created = time(&body["created"]);
+        let id = StripeEventId::from(id);
         Some(Self { kind, created, object: &data["object"], previous: &data["previous_attributes"], id })
+    }
+
+    /// Each object of an answer, as if an event had shown it.
+    pub fn of_answer(fetched: &'a Fetched) -> Vec<Self> {
+        let sight = fetched.sight();
+        let seen = |object| Self {
+            kind: FETCHED,
+            created: Some(fetched.at),
+            object,
+            previous: &Value::Null,
+            id: sight.clone(),
+        };
+        fetched.objects().into_iter().map(seen).collect()
     }
 
     /// When and how its object was seen. An event without a date is older than every other.
     pub fn seen(&self) -> Seen {
         let at = self.created.unwrap_or(Timestamp::UNIX_EPOCH);
-        Seen { at, change: self.change(), event: StripeEventId::from(self.id) }
+        Seen { at, change: self.change(), event: self.id.clone() }
     }
 
     /// Whether it says that its object is gone.

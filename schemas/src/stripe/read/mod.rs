@@ -22,26 +22,19 @@ use serde_json::Value;
 
 use self::event::Event;
 use super::fact::{Fact, Link, ObjectRef};
+use super::fetched::Fetched;
 
-/// The facts that a Stripe event states: about the object it shows first, then what belongs to what.
+/// The facts that a Stripe event states, or an answer of Stripe's ([`Fetched`]): about the object it shows first, then what
+/// belongs to what.
 ///
-/// Total: an unknown object, a thin event or bytes that are no event give no facts.
+/// Total: an unknown object, a thin event or bytes that are neither give no facts.
 pub fn facts(body: &[u8]) -> Vec<Fact> {
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return Vec::new() };
-    let Some(event) = Event::of(&body) else { return Vec::new() };
-    let mut facts = match event.object["object"].as_str().unwrap_or_default() {
-        "subscription" => subscription::read(&event),
-        "invoice" => invoice::read(&event),
-        "invoice_payment" => payment::read_invoice_payment(&event),
-        "checkout.session" => session::read(&event),
-        "charge" => payment::read_charge(&event),
-        "payment_intent" => payment::read_intent(&event),
-        "refund" => refund::read(&event, event.object, None),
-        "dispute" => dispute::read(&event),
-        "customer" => customer::read(&event),
-        "price" | "plan" => catalog::read_price(&event),
-        "product" => catalog::read_product(&event),
-        _ => Vec::new(),
+    let mut facts = if body.get("keyledger_fetched").is_some() {
+        let fetched = Fetched::of(body);
+        fetched.iter().flat_map(Event::of_answer).flat_map(|event| shown(&event)).collect()
+    } else {
+        Event::of(&body).as_ref().map(shown).unwrap_or_default()
     };
     let mut links = BTreeSet::new();
     facts.retain(|fact| match fact {
@@ -49,6 +42,24 @@ pub fn facts(body: &[u8]) -> Vec<Fact> {
         _ => true,
     });
     facts
+}
+
+/// What the object of one event states.
+fn shown(event: &Event<'_>) -> Vec<Fact> {
+    match event.object["object"].as_str().unwrap_or_default() {
+        "subscription" => subscription::read(event),
+        "invoice" => invoice::read(event),
+        "invoice_payment" => payment::read_invoice_payment(event),
+        "checkout.session" => session::read(event),
+        "charge" => payment::read_charge(event),
+        "payment_intent" => payment::read_intent(event),
+        "refund" => refund::read(event, event.object, None),
+        "dispute" => dispute::read(event),
+        "customer" => customer::read(event),
+        "price" | "plan" => catalog::read_price(event),
+        "product" => catalog::read_product(event),
+        _ => Vec::new(),
+    }
 }
 
 /// `child` belongs to `parent`, where both are known.
