@@ -15,7 +15,6 @@ pub mod gate;
 pub mod health;
 mod observe;
 pub mod options;
-pub mod record;
 mod refused;
 mod same_account;
 pub mod server;

@@ -70,7 +70,7 @@ impl Service {
         let ingest = build(Ingest::new(options, sources, as_log, as_clock).unwrap());
         let stop = CancellationToken::new();
         let serving = tokio::spawn(server::serve(listener, Arc::new(ingest), stop.clone()));
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let client = keyledger_test_servers::http::builder().timeout(PATIENCE).build().unwrap();
         Self { address, log, clock, stop, client, serving }
     }
 
