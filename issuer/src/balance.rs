@@ -60,8 +60,7 @@ pub async fn open_obligations(log: &Arc<dyn EventLog>, engines: &Engines) -> Res
         let page = log.state_scan(PURCHASES, "", &after, PAGE).await?;
         for row in &page {
             let purchase: Purchase = store::decode(row)?;
-            let catalogue = WorkingSet::new(log.clone()).catalogue_of(&purchase).await?;
-            let context = Context { settings: settings.clone(), catalogue, providers: engines.capabilities() };
+            let context = WorkingSet::new(log.clone()).context_of(&purchase, settings.clone(), engines).await?;
             open.extend(open_in(&purchase, &context));
         }
         match page.last() {

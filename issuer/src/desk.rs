@@ -7,10 +7,11 @@ use keyledger_eventlog::log::{Append, AppendError, EventLog, LogError, Placed};
 use keyledger_eventlog::state::{StateChange, StateWrite};
 use keyledger_schemas::clock::Clock;
 use keyledger_schemas::envelope::{IdReuse, NewEvent, derived_id, partition_of};
-use keyledger_schemas::event::Event;
-use keyledger_schemas::ids::{EventId, PurchaseId};
+use keyledger_schemas::event::{CustomerLinked, Event};
+use keyledger_schemas::ids::{EventId, PurchaseId, StreamId};
 use tracing::{debug, info};
 
+use crate::customer::{self, CustomerRow};
 use crate::engines::Engines;
 use crate::fence::Fence;
 use crate::purchase::Purchase;
@@ -55,9 +56,21 @@ pub struct Loaded {
     pub purchase: Purchase,
     /// What decisions are made with.
     pub context: Context,
+    /// Whose it is.
+    pub customer: CustomerRow,
     /// When its row says it is due.
     pub due_at: Option<Timestamp>,
     revision: u64,
+    customer_revision: u64,
+}
+
+/// A customer who was found or made at an engine, as it is recorded.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// The event's data.
+    pub data: CustomerLinked,
+    /// The event's id.
+    pub id: EventId,
 }
 
 /// What became of an append.
@@ -109,11 +122,15 @@ impl Desk {
         }
         let settings = store::settings(&*self.log).await?;
         let catalogue = WorkingSet::new(self.log.clone()).catalogue_of(&purchase).await?;
-        let context = Context { settings, catalogue, providers: self.engines.capabilities() };
-        Ok(Loaded { purchase, context, due_at, revision })
+        let customer = customer::load(&*self.log, &id.scope, customer::of(&purchase)).await?;
+        let (customer, customer_revision) = customer.unwrap_or_default();
+        let has_address = customer.contact.email.is_some();
+        let context = Context { settings, catalogue, providers: self.engines.capabilities(), has_address };
+        Ok(Loaded { purchase, context, customer, due_at, revision, customer_revision })
     }
 
-    /// Appends events with the state they lead to, in one transaction.
+    /// Appends events with the state they lead to, in one transaction; with them who the customer is at an engine, where
+    /// that was found out.
     ///
     /// # Errors
     ///
@@ -122,42 +139,52 @@ impl Desk {
         &self,
         loaded: Loaded,
         events: Vec<(Event, EventId)>,
+        link: Option<Link>,
         cause: Option<&EventId>,
     ) -> Result<Saved, WorkError> {
         let now = self.clock.now();
-        let Loaded { purchase, context, revision, .. } = loaded;
+        let Loaded { purchase, context, revision, mut customer, customer_revision, .. } = loaded;
         let (id, stream, version) = (purchase.id.clone(), purchase.id.stream(), purchase.version);
         let mut after = purchase;
         let mut appended = Vec::with_capacity(events.len());
+        let partition = partition_of(customer::of(&after));
+        let recorded = |event: &Event, event_id: &EventId, stream: &StreamId, correlation: Option<&EventId>| NewEvent {
+            id: event_id.clone(),
+            kind: event.kind().to_owned(),
+            scope: id.scope.clone(),
+            stream: stream.clone(),
+            occurred_at: now,
+            causation_id: cause.cloned(),
+            correlation_id: correlation.cloned(),
+            schema_version: 1,
+            actor: None,
+            partition,
+            delivery: None,
+            data: event.encode(),
+            on_reuse: IdReuse::Refused,
+        };
         for (event, event_id) in &events {
             after = evolve(after, event, now);
             after.version += 1;
-            let customer = after.knowledge.customer.as_ref();
-            appended.push(NewEvent {
-                id: event_id.clone(),
-                kind: event.kind().to_owned(),
-                scope: id.scope.clone(),
-                stream: stream.clone(),
-                occurred_at: now,
-                causation_id: cause.cloned(),
-                correlation_id: after.cause.clone(),
-                schema_version: 1,
-                actor: None,
-                partition: partition_of(customer.map_or(&id.object, |customer| customer.as_str())),
-                delivery: None,
-                data: event.encode(),
-                on_reuse: IdReuse::Refused,
-            });
+            appended.push(recorded(event, event_id, &stream, after.cause.as_ref()));
+        }
+        let mut rows = Vec::new();
+        let expected = (!appended.is_empty()).then_some((stream, version));
+        if let Some(Link { data, id: event_id }) = link {
+            customer.link(&data, now);
+            let who = data.customer.clone();
+            rows.push(customer::write(&id.scope, &who, &customer, customer_revision, now));
+            let event = Event::CustomerLinked(data);
+            appended.push(recorded(&event, &event_id, &customer::stream(&id.scope, &who), after.cause.as_ref()));
         }
         let due_at = next_due(&after, &context, now);
-        let row = StateWrite {
+        rows.push(StateWrite {
             namespace: PURCHASES.to_owned(),
             key: id.to_string(),
             expected: Some(revision),
             change: StateChange::Put { value: store::encode(&after), due_at },
-        };
-        let expected = (!appended.is_empty()).then_some((stream, version));
-        let append = Append { events: appended, expected, state: self.fence.guarded(vec![row]) };
+        });
+        let append = Append { events: appended, expected, state: self.fence.guarded(rows) };
         match self.log.append(append).await {
             // The same decision stands there already: whoever made it wrote its state too.
             Ok(placed) if placed.iter().any(|placed| matches!(placed, Placed::Duplicate(_))) => Ok(Saved::Again),

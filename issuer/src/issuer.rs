@@ -10,21 +10,27 @@ use keyledger_eventlog::lease::{Lease, Taken};
 use keyledger_eventlog::log::{EventLog, LogError};
 use keyledger_eventlog::tail::Tail;
 use keyledger_schemas::clock::Clock;
+use keyledger_schemas::event::Action;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::call::CALLS_MAX;
+use crate::call::calls_max;
 use crate::desk::{Desk, WorkError};
+use crate::effects;
 use crate::engines::Engines;
 use crate::fence::{Fence, LEASE};
+use crate::provider::Capabilities;
 use crate::reader::{NAME, Reader};
-use crate::work::Work;
+use crate::work::{Turns, Work};
 use crate::worker::Worker;
 
 /// How often a standby looks whether the lease was given back.
 const STANDBY_POLL: Duration = Duration::from_millis(500);
+
+/// How long an engine may take to check itself when we begin; it may make several calls.
+const PREPARE_FOR: Duration = Duration::from_mins(1);
 
 /// How the issuer works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,13 +38,16 @@ const STANDBY_POLL: Duration = Duration::from_millis(500);
 pub struct Options {
     /// How long one call to a license engine may take, in milliseconds. Default 10000.
     pub call_timeout_ms: u64,
-    /// How long the issuer's lease runs unless renewed, in milliseconds. Default 60000; never less than twice the longest request.
+    /// How long the issuer's lease runs unless renewed, in milliseconds. Default 60000; never less than one and a half times
+    /// the longest request at a configured engine.
     pub lease_ms: u64,
+    /// How long connecting to an engine or to Stripe may take, in milliseconds. Default 3000.
+    pub connect_timeout_ms: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { call_timeout_ms: 10_000, lease_ms: 60_000 }
+        Self { call_timeout_ms: 10_000, lease_ms: 60_000, connect_timeout_ms: 3_000 }
     }
 }
 
@@ -91,9 +100,11 @@ impl From<HandleError> for IssuerError {
 pub struct Issuer {
     reader: Consumer<Reader>,
     worker: Worker,
+    effects: effects::Runner,
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
     fence: Fence,
+    engines: Arc<Engines>,
 }
 
 impl Issuer {
@@ -135,11 +146,19 @@ impl Issuer {
             fence: fence.clone(),
             due: due.clone(),
         };
-        let desk = Desk { log: parts.log.clone(), clock: parts.clock.clone(), engines, fence: fence.clone() };
+        let desk =
+            Desk { log: parts.log.clone(), clock: parts.clock.clone(), engines: engines.clone(), fence: fence.clone() };
         let call_timeout = Duration::from_millis(parts.options.call_timeout_ms);
-        let worker = Worker { work: Work { desk, keys: parts.keys, call_timeout }, due };
+        let effects = effects::Runner::new(desk.clone(), call_timeout, effects::Stripe::default());
+        let worker = Worker { work: Work { desk, keys: parts.keys, call_timeout, turns: Turns::default() }, due };
         let reader = Consumer::new(reader, parts.tail, ConsumerOptions::default());
-        Self { reader, worker, log: parts.log, clock: parts.clock, fence }
+        Self { reader, worker, effects, log: parts.log, clock: parts.clock, fence, engines }
+    }
+
+    /// The same with API keys of Stripe's: what they allow besides licenses is done too.
+    #[must_use]
+    pub fn with_stripe(self, stripe: effects::Stripe) -> Self {
+        Self { effects: self.effects.with_stripe(stripe), ..self }
     }
 
     /// Reads and works until told to stop. What is in hand is finished.
@@ -155,12 +174,20 @@ impl Issuer {
         let (log, clock, fence) = (self.log.clone(), self.clock.clone(), self.fence.clone());
         let reading = self.reader.run(stop.clone());
         let working = self.worker.run(stop.clone());
+        let seeing_to = self.effects.run(stop.clone());
         let keeping = keep(&log, &clock, &fence, &stop);
-        let (reading, working, keeping) =
-            tokio::join!(ending(reading, &stop), ending(working, &stop), ending(keeping, &stop),);
+        let (reading, working, seeing_to, keeping, ()) = tokio::join!(
+            ending(reading, &stop),
+            ending(working, &stop),
+            ending(seeing_to, &stop),
+            ending(keeping, &stop),
+            // Beside the work: an engine that is not ready holds up nobody else.
+            prepare(&self.engines, &stop),
+        );
         drop(guard);
         reading?;
         working?;
+        seeing_to?;
         keeping?;
         // What the worker recorded last, and what came in while it finished: whoever looks at the stopped log finds it read.
         self.reader.run_until_idle().await?;
@@ -180,7 +207,7 @@ impl Issuer {
                 tokio::time::sleep(delay).await;
                 continue;
             }
-            let worked = self.worker.run_until_idle().await?;
+            let worked = self.worker.run_until_idle().await? | self.effects.run_until_idle().await?;
             let position = Cursor::load(&*self.log, NAME).await?.checkpoint().position;
             if !worked && position == self.log.head().await?.position {
                 return Ok(());
@@ -209,10 +236,20 @@ impl Issuer {
     }
 }
 
-/// A lease must outlive any request begun under it, with room to renew.
+/// A lease must outlive any request begun under it, with room to renew. A request that the rest of it would not outlive has it
+/// renewed first, so half a request is room enough.
 fn lease_min(parts: &Parts) -> Duration {
-    let settle = parts.engines.capabilities().values().map(|engine| engine.settle).max().unwrap_or_default();
-    (Duration::from_millis(parts.options.call_timeout_ms) * CALLS_MAX + settle) * 2
+    let call = Duration::from_millis(parts.options.call_timeout_ms);
+    let longest = |engine: &Capabilities| call * calls_max(Action::Create, engine) + engine.settle;
+    parts.engines.capabilities().values().map(longest).max().unwrap_or_default() * 3 / 2
+}
+
+/// Has every engine check once what can be checked before any sale.
+async fn prepare(engines: &Engines, stop: &CancellationToken) {
+    tokio::select! {
+        () = engines.prepare(PREPARE_FOR) => {}
+        () = stop.cancelled() => {}
+    }
 }
 
 /// Whoever ends first, with or without an error, ends the others.

@@ -5,13 +5,16 @@
 //! ```
 //!
 //! [`purchase`] is the pure core. The rest is shell: it loads a purchase, asks the core, appends, calls, appends.
-//! It never reads a webhook, writes a view, or knows what a customer is called.
+//! It never reads a webhook or writes a view. What a customer is called it knows in [`customer`] alone, for engines that keep
+//! customers.
 
 pub mod purchase;
 
 mod routing;
 
 pub mod store;
+
+pub mod customer;
 
 mod reader;
 
@@ -31,7 +34,13 @@ pub mod issuer;
 
 pub mod balance;
 
+pub mod outbound;
+
 pub mod provider;
+
+pub mod effects;
+
+pub mod stripe;
 
 pub use desk::WorkError;
 pub use engines::Engines;

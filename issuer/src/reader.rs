@@ -19,7 +19,6 @@ use tracing::warn;
 use crate::desk::WorkError;
 use crate::engines::Engines;
 use crate::fence::Fence;
-use crate::purchase::desired::Context;
 use crate::purchase::evolve::evolve;
 use crate::purchase::owed::next_due;
 use crate::routing;
@@ -149,7 +148,7 @@ impl Reader {
             set.write(self.order_sweep().await.map_err(|error| retry(first, error))?);
         }
         let mut state = self.fence.guarded(vec![cursor.write(to)]);
-        state.extend(set.into_writes());
+        state.extend(set.into_writes(self.clock.now()));
         Ok(self.log.append(Append { state, ..Append::default() }).await.map(|_| ()))
     }
 
@@ -177,7 +176,8 @@ impl Reader {
         settings: &mut DecidingSettings,
     ) -> Result<bool, Taken> {
         if event.is_stripe() {
-            return Ok(routing::take(set, event, stripe::facts(&event.data), settings).await?);
+            let now = self.clock.now();
+            return Ok(routing::take(set, event, stripe::facts(&event.data), settings, now).await?);
         }
         let decoded = Event::decode(&event.kind, &event.data).map_err(|error| Taken::Damaged(error.to_string()))?;
         match decoded {
@@ -190,6 +190,15 @@ impl Reader {
                     change: StateChange::Put { value: store::encode(settings), due_at: None },
                 });
                 Ok(true)
+            }
+            // Most of these were folded when they were appended; those of a rebuild were not.
+            Some(Event::CustomerLinked(link)) => {
+                set.customer(&event.scope, &link.customer).await?.link(&link, event.occurred_at);
+                Ok(false)
+            }
+            Some(Event::CustomerSynced(synced)) => {
+                set.customer(&event.scope, &synced.customer).await?.synced(&synced);
+                Ok(false)
             }
             Some(own) => {
                 let Some(id) = PurchaseId::of_stream(&event.stream) else { return Ok(false) };
@@ -229,8 +238,7 @@ impl Reader {
         let now = self.clock.now();
         for id in set.changed_purchases() {
             let purchase = set.purchase(&id).await?.clone();
-            let catalogue = set.catalogue_of(&purchase).await?;
-            let context = Context { settings: settings.clone(), catalogue, providers: self.engines.capabilities() };
+            let context = set.context_of(&purchase, settings.clone(), &self.engines).await?;
             let due_at = next_due(&purchase, &context, now);
             set.set_due(&id, due_at);
         }

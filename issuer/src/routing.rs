@@ -5,10 +5,11 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use keyledger_schemas::envelope::{Position, Recorded};
 use keyledger_schemas::ids::{ProductId, PurchaseId, Scope};
 use keyledger_schemas::settings::DecidingSettings;
-use keyledger_schemas::stripe::fact::{Fact, InvoiceSeen, Link, ObjectRef, SessionSeen};
+use keyledger_schemas::stripe::fact::{CustomerSeen, Fact, InvoiceSeen, Link, ObjectRef, SessionSeen};
 use keyledger_schemas::stripe::status::SessionMode;
 
 use crate::store::{CatalogueRow, Node, Sale, StoreError, WorkingSet};
@@ -26,8 +27,9 @@ pub async fn take(
     event: &Recorded,
     facts: Vec<Fact>,
     settings: &DecidingSettings,
+    now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let router = Router { scope: &event.scope, position: event.position, event, settings };
+    let router = Router { scope: &event.scope, position: event.position, event, settings, now };
     let mut catalogue_changed = false;
     // What belongs to what comes first: a sale must not be taken for one of its own before its invoice is known.
     let (links, others): (Vec<_>, Vec<_>) = facts.into_iter().partition(|fact| matches!(fact, Fact::Linked(_)));
@@ -42,6 +44,7 @@ struct Router<'a> {
     position: Position,
     event: &'a Recorded,
     settings: &'a DecidingSettings,
+    now: Timestamp,
 }
 
 impl Router<'_> {
@@ -77,10 +80,22 @@ impl Router<'_> {
                 let row = CatalogueRow { seen: seen.seen.clone(), product: None, metadata: seen.metadata.clone() };
                 return self.keep_newest(set, seen.id.as_str(), row).await;
             }
-            // Whom to write to is not for the issuer to know.
-            Fact::CustomerSeen(_) => {}
+            Fact::CustomerSeen(seen) => self.customer(set, seen).await?,
         }
         Ok(false)
+    }
+
+    /// An address that was not known before may be what a sale waits for.
+    async fn customer(&self, set: &mut WorkingSet, seen: &CustomerSeen) -> Result<(), StoreError> {
+        let row = set.customer(self.scope, seen.id.as_str()).await?;
+        let nobody = row.contact.email.is_none();
+        row.observe(seen);
+        if nobody && row.contact.email.is_some() {
+            for purchase in set.purchases_of(self.scope, seen.id.as_str()).await? {
+                set.touch(&purchase, self.now).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn invoice(&self, set: &mut WorkingSet, seen: InvoiceSeen) -> Result<(), StoreError> {

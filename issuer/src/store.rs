@@ -15,8 +15,10 @@ use keyledger_schemas::stripe::fact::{Fact, Metadata, ObjectRef, Seen};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::customer::{self, CUSTOMERS, CustomerRow, PURCHASES_OF};
+use crate::engines::Engines;
 use crate::purchase::Purchase;
-use crate::purchase::desired::{self, Catalogue};
+use crate::purchase::desired::{self, Catalogue, Context};
 
 /// Purchases by id. Their `due_at` is when they want attention.
 pub const PURCHASES: &str = "issuer.purchase";
@@ -28,6 +30,9 @@ pub const CATALOGUE: &str = "issuer.catalogue";
 pub const SETTINGS: &str = "issuer.settings";
 /// Purchases still to be looked at again after settings or the catalogue changed.
 pub const SWEEP: &str = "issuer.sweep";
+
+/// How many keys are read at a time.
+const PAGE: usize = 256;
 
 /// An object of Stripe's on the way from money to sale.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +117,7 @@ pub struct WorkingSet {
     touched: BTreeSet<PurchaseId>,
     nodes: BTreeMap<String, Entry<Node>>,
     catalogue: HashMap<String, Entry<Option<CatalogueRow>>>,
+    customers: BTreeMap<String, Entry<CustomerRow>>,
     extra: Vec<StateWrite>,
 }
 
@@ -124,6 +130,7 @@ impl WorkingSet {
             touched: BTreeSet::new(),
             nodes: BTreeMap::new(),
             catalogue: HashMap::new(),
+            customers: BTreeMap::new(),
             extra: Vec::new(),
         }
     }
@@ -224,15 +231,86 @@ impl WorkingSet {
         Ok(catalogue)
     }
 
+    /// The row of a customer, new if it was not there, to be changed.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn customer(&mut self, scope: &Scope, id: &str) -> Result<&mut CustomerRow, StoreError> {
+        let key = customer::key(scope, id);
+        if !self.customers.contains_key(&key) {
+            let row = self.log.state(CUSTOMERS, &key).await?;
+            self.customers.insert(key.clone(), entry(row, CustomerRow::default)?);
+        }
+        let entry = self.customers.get_mut(&key).unwrap_or_else(|| unreachable!("it was just loaded"));
+        Ok(&mut entry.now)
+    }
+
+    /// The purchases of a customer, those of this batch among them.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn purchases_of(&self, scope: &Scope, id: &str) -> Result<BTreeSet<PurchaseId>, StoreError> {
+        let prefix = format!("{}:", customer::key(scope, id));
+        let of_batch = self.purchases.iter().filter(|(purchase, entry)| {
+            purchase.scope == *scope && entry.now.knowledge.customer.as_ref().is_some_and(|of| of.as_str() == id)
+        });
+        let mut found: BTreeSet<PurchaseId> = of_batch.map(|(purchase, _)| purchase.clone()).collect();
+        let mut after = String::new();
+        loop {
+            let page = self.log.state_scan(PURCHASES_OF, &prefix, &after, PAGE).await?;
+            let objects = page.iter().filter_map(|row| row.key.strip_prefix(&prefix));
+            found.extend(objects.map(|object| PurchaseId::new(scope.clone(), object)));
+            match page.last() {
+                Some(last) if page.len() == PAGE => after.clone_from(&last.key),
+                _ => return Ok(found),
+            }
+        }
+    }
+
+    /// Everything that decisions about a purchase are made with.
+    ///
+    /// # Errors
+    ///
+    /// See [`StoreError`].
+    pub async fn context_of(
+        &mut self,
+        purchase: &Purchase,
+        settings: DecidingSettings,
+        engines: &Engines,
+    ) -> Result<Context, StoreError> {
+        let catalogue = self.catalogue_of(purchase).await?;
+        let row = self.customer(&purchase.id.scope, customer::of(purchase)).await?;
+        let has_address = row.contact.email.is_some();
+        Ok(Context { settings, catalogue, providers: engines.capabilities(), has_address })
+    }
+
     /// One more write for the same transaction.
     pub fn write(&mut self, write: StateWrite) {
         self.extra.push(write);
     }
 
     /// Every change, each expecting the revision that was read.
-    pub fn into_writes(self) -> Vec<StateWrite> {
+    pub fn into_writes(self, now: Timestamp) -> Vec<StateWrite> {
         let mut writes = self.extra;
+        for (key, mut entry) in self.customers {
+            if entry.read != entry.now {
+                entry.due_at = customer::due_at(&entry.now, now);
+            }
+            writes.extend(write_of(CUSTOMERS, &key, &entry));
+        }
         for (id, entry) in self.purchases {
+            if entry.read.knowledge.customer != entry.now.knowledge.customer
+                && let Some(customer) = &entry.now.knowledge.customer
+            {
+                writes.push(StateWrite {
+                    namespace: PURCHASES_OF.to_owned(),
+                    key: format!("{}:{}", customer::key(&id.scope, customer.as_str()), id.object),
+                    expected: None,
+                    change: StateChange::Put { value: encode(&()), due_at: None },
+                });
+            }
             writes.extend(write_of(PURCHASES, &id.to_string(), &entry));
         }
         for (key, entry) in self.nodes {

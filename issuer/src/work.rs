@@ -4,19 +4,22 @@
 //! the two leaves the request: once its `wait_until` has passed, the next worker treats the call as in doubt, and looks a
 //! license up before it makes one.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use keyledger_engine::keys::DeploymentKeys;
 use keyledger_engine::seal;
-use keyledger_schemas::event::{Event, NotDone};
+use keyledger_schemas::event::{Action, CustomerLinked, Event, NotDone};
 use keyledger_schemas::ids::{EventId, PurchaseId};
 use tracing::warn;
 
-use crate::call::{self, CALLS_MAX, Gate, Outcome};
-use crate::desk::{Desk, Loaded, Saved, WorkError, decided_ids, outcome_id};
-use crate::provider::Provider;
+use crate::call::{self, Done, Gate, Outcome, Owner};
+use crate::customer;
+use crate::desk::{Desk, Link, Loaded, Saved, WorkError, decided_ids, outcome_id};
+use crate::provider::unmanaged::Unmanaged;
+use crate::provider::{Customer, Provider};
 use crate::purchase::Purchase;
 use crate::purchase::decide::{Answer, answered, decide, requested};
 use crate::purchase::owed::{Request, next_due, owed};
@@ -30,8 +33,9 @@ const RECORD_FOR: Duration = Duration::from_secs(30);
 /// How long to wait before an outcome is offered to the log again.
 const RECORD_AGAIN: Duration = Duration::from_millis(200);
 
-/// The kind whose id a license key is sealed under.
+/// The kinds whose ids a license key is sealed under.
 const ISSUED: &str = "license.issued";
+const ADOPTED: &str = "license.adopted";
 
 /// Where work on a purchase ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +57,43 @@ pub struct Work {
     pub keys: Arc<DeploymentKeys>,
     /// How long one call may take.
     pub call_timeout: Duration,
+    /// Customers who are being looked for at an engine.
+    pub turns: Turns,
+}
+
+/// One at a time for each customer: two purchases of one customer must not make them twice at an engine. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Turns {
+    taken: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Turns {
+    /// The turn of `who`, unless another purchase has it: then this one is left alone for a moment.
+    fn take(&self, who: String) -> Option<Turn> {
+        let free = self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(who.clone());
+        free.then(|| Turn { taken: self.taken.clone(), who })
+    }
+}
+
+/// A turn, given back when it is dropped.
+#[derive(Debug)]
+struct Turn {
+    taken: Arc<Mutex<BTreeSet<String>>>,
+    who: String,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.who);
+    }
+}
+
+/// What came of a request, to be recorded.
+struct Came {
+    /// What it means for the license; `None` when nothing was sent.
+    answer: Option<Answer>,
+    /// Who was found or made at the engine.
+    link: Option<Link>,
 }
 
 impl Work {
@@ -69,7 +110,7 @@ impl Work {
             if !events.is_empty() {
                 let cause = loaded.purchase.cause.clone();
                 let ids = decided_ids(&loaded.purchase, &events);
-                self.desk.save(loaded, events.into_iter().zip(ids).collect(), cause.as_ref()).await?;
+                self.desk.save(loaded, events.into_iter().zip(ids).collect(), None, cause.as_ref()).await?;
                 continue;
             }
             match owed(&loaded.purchase, &loaded.context, now).into_iter().next() {
@@ -87,9 +128,23 @@ impl Work {
     /// Announces a request, carries it out, and records the outcome. `false` when it was not sent after all.
     async fn request(&self, loaded: Loaded, request: &Request, now: Timestamp) -> Result<bool, WorkError> {
         let Some(_place) = self.desk.engines.place(&request.provider) else { return Ok(false) };
-        let engine = self.desk.engines.get(&request.provider);
-        let calls = self.call_timeout * CALLS_MAX;
-        let hold = calls + engine.capabilities().settle;
+        let engine = self.engine(request);
+        let owner = owner(&loaded, request, &*engine);
+        // Held until the link is recorded: whoever is next finds it there.
+        let turn = match &owner {
+            Owner::Asked(person) => self.turns.take(format!(
+                "{}\n{}",
+                request.provider,
+                customer::key(&loaded.purchase.id.scope, &person.customer)
+            )),
+            Owner::Known(_) | Owner::Nobody => None,
+        };
+        if matches!(owner, Owner::Asked(_)) && turn.is_none() {
+            return Ok(false);
+        }
+        let capabilities = engine.capabilities();
+        let calls = self.call_timeout * call::calls_max(request.action, &capabilities);
+        let hold = calls + capabilities.settle;
         if !self.desk.fence.outlives(now, hold) && !self.desk.fence.renew(&self.desk.log, now, true).await? {
             return Err(WorkError::Fenced);
         }
@@ -97,29 +152,47 @@ impl Work {
         let ours = license_is_ours(&loaded.purchase, request);
         let announced = requested(request, wait_until);
         let cause = loaded.purchase.cause.clone();
+        let who = customer::of(&loaded.purchase).to_owned();
+        let known = loaded.customer.linked.get(&request.provider).map(|linked| linked.id.clone());
         let Some(request_id) = decided_ids(&loaded.purchase, std::slice::from_ref(&announced)).pop() else {
             return Ok(false);
         };
-        let saved = self.desk.save(loaded, vec![(announced, request_id.clone())], cause.as_ref()).await?;
+        let saved = self.desk.save(loaded, vec![(announced, request_id.clone())], None, cause.as_ref()).await?;
         if saved == Saved::Again {
             return Ok(true);
         }
-        let outcome = if ours && !self.desk.engines.has(&request.provider) {
-            Outcome::Unconfigured
+        let done = if ours && !self.desk.engines.has(&request.provider) {
+            Done { outcome: Outcome::Unconfigured, customer: None }
         } else {
             // All calls are over before the engine's time to settle begins.
             let until = now.saturating_add(calls).unwrap_or(Timestamp::MAX);
             let gate = Gate { clock: self.desk.clock.clone(), until, limit: self.call_timeout };
-            self.carry_out(&*engine, request, &gate).await
+            self.carry_out(&*engine, request, owner, &gate).await
         };
-        let Some(answer) = self.answer(request, &request_id, outcome) else { return Ok(false) };
-        self.record(request, &request_id, answer).await?;
-        Ok(true)
+        let found = done.customer.filter(|customer| known.as_ref() != Some(&customer.id));
+        let link = found.map(|customer| link(request, &request_id, who, customer));
+        let came = Came { answer: self.answer(request, &request_id, done.outcome), link };
+        let sent = came.answer.is_some();
+        if sent || came.link.is_some() {
+            self.record(request, &request_id, &came).await?;
+        }
+        Ok(sent)
     }
 
-    async fn carry_out(&self, engine: &dyn Provider, request: &Request, gate: &Gate) -> Outcome {
-        let outcome = call::carry_out(engine, request, gate).await;
-        let word = match &outcome {
+    /// The engine to ask. One that never was asked about a license it holds is not told to change it either: without its
+    /// product the license cannot be addressed there.
+    fn engine(&self, request: &Request) -> Arc<dyn Provider> {
+        let makes = matches!(request.action, Action::Create | Action::Adopt);
+        if !makes && request.product.is_empty() {
+            return Arc::new(Unmanaged::new(request.provider.clone()));
+        }
+        self.desk.engines.get(&request.provider)
+    }
+
+    async fn carry_out(&self, engine: &dyn Provider, request: &Request, owner: Owner, gate: &Gate) -> Done {
+        let done = call::carry_out(engine, request, owner, gate).await;
+        let word = match &done.outcome {
+            Outcome::Made { adopted: Some(_), .. } => "adopted",
             Outcome::Made { found: true, .. } => "found",
             Outcome::Made { found: false, .. } => "created",
             Outcome::Changed => "changed",
@@ -138,16 +211,17 @@ impl Work {
         };
         let name = request.provider.as_str().to_owned();
         metrics::counter!("keyledger_issue_attempts_total", "provider" => name, "outcome" => word).increment(1);
-        outcome
+        done
     }
 
     /// What an outcome is recorded as. `None` when nothing was sent: the request stands, and is made anew in its time.
     fn answer(&self, request: &Request, request_id: &EventId, outcome: Outcome) -> Option<Answer> {
         Some(match outcome {
-            Outcome::Made { held, found, surplus } => {
-                let issued = outcome_id(request_id, ISSUED, &request.unit.to_string());
-                let key = held.key.as_ref().map(|key| seal::seal(&self.keys, &issued, key));
-                Answer::Made { provider_id: held.provider_id, key, found, surplus }
+            Outcome::Made { held, found, adopted, surplus } => {
+                let kind = if adopted.is_some() { ADOPTED } else { ISSUED };
+                let event = outcome_id(request_id, kind, &request.unit.to_string());
+                let key = held.key.as_ref().map(|key| seal::seal(&self.keys, &event, key));
+                Answer::Made { provider_id: held.provider_id, key, also: held.also, found, adopted, surplus }
             }
             Outcome::Changed => Answer::Changed,
             Outcome::NothingMade => Answer::NothingMade,
@@ -162,11 +236,11 @@ impl Work {
 
     /// Records an outcome, whatever happened to the purchase meanwhile: it is always appended. A log that is away for a
     /// moment is waited for, since what was answered may not be answered again.
-    async fn record(&self, request: &Request, request_id: &EventId, answer: Answer) -> Result<(), WorkError> {
+    async fn record(&self, request: &Request, request_id: &EventId, came: &Came) -> Result<(), WorkError> {
         let tries = RECORD_FOR.as_millis() / RECORD_AGAIN.as_millis();
         let mut failed = 0;
         loop {
-            match self.try_record(request, request_id, answer.clone()).await {
+            match self.try_record(request, request_id, came).await {
                 Ok(Saved::Done) => return Ok(()),
                 Ok(Saved::Again) => {}
                 Err(error) if error.is_passing() && failed < tries => {
@@ -178,10 +252,11 @@ impl Work {
         }
     }
 
-    async fn try_record(&self, request: &Request, request_id: &EventId, answer: Answer) -> Result<Saved, WorkError> {
+    async fn try_record(&self, request: &Request, request_id: &EventId, came: &Came) -> Result<Saved, WorkError> {
         let loaded = self.desk.load(&request.unit.purchase).await?;
-        let events: Vec<_> = answered(&loaded.purchase, request, answer, self.desk.clock.now())
-            .into_iter()
+        let answer = came.answer.clone().into_iter();
+        let events: Vec<_> = answer
+            .flat_map(|answer| answered(&loaded.purchase, request, answer, self.desk.clock.now()))
             .map(|event| {
                 let subject = match &event {
                     Event::LicenseSurplusFound(surplus) => format!("{}\n{}", request.unit, surplus.provider_id),
@@ -192,19 +267,20 @@ impl Work {
             })
             .collect();
         // An append that went through although its answer was lost.
-        if let Some((_, id)) = events.first()
+        let first = events.first().map(|(_, id)| id).or(came.link.as_ref().map(|link| &link.id));
+        if let Some(id) = first
             && self.desk.log.find(id).await?.is_some()
         {
             return Ok(Saved::Done);
         }
-        self.desk.save(loaded, events, Some(request_id)).await
+        self.desk.save(loaded, events, came.link.clone(), Some(request_id)).await
     }
 
     /// Nothing can be done now: notes when that changes.
     async fn rest(&self, loaded: Loaded, now: Timestamp) -> Result<Ended, WorkError> {
         let due_at = next_due(&loaded.purchase, &loaded.context, now);
         if due_at != loaded.due_at {
-            self.desk.save(loaded, Vec::new(), None).await?;
+            self.desk.save(loaded, Vec::new(), None, None).await?;
         }
         Ok(if due_at.is_some_and(|at| at <= now) { Ended::Waiting } else { Ended::Rested })
     }
@@ -215,4 +291,33 @@ fn license_is_ours(purchase: &Purchase, request: &Request) -> bool {
     let unit = purchase.unit(&request.unit.item, request.unit.number);
     let license = unit.and_then(|unit| unit.licenses.get(&request.generation));
     license.is_none_or(|license| !license.adopted)
+}
+
+/// Whose the license will be. A customer who is linked already is taken as they are, unless the engine did not do the same
+/// request before: what was wrong may be that it has them no more.
+fn owner(loaded: &Loaded, request: &Request, engine: &dyn Provider) -> Owner {
+    let makes = matches!(request.action, Action::Create | Action::Adopt) && request.may_create;
+    if !makes || !engine.capabilities().keeps_customers {
+        return Owner::Nobody;
+    }
+    let purchase = &loaded.purchase;
+    let unit = purchase.unit(&request.unit.item, request.unit.number);
+    let again = unit.is_some_and(|unit| unit.answered(request.generation, request.action).is_some());
+    if let Some(linked) = loaded.customer.linked.get(&request.provider).filter(|_| !again) {
+        return Owner::Known(linked.id.clone());
+    }
+    let fallback = purchase.knowledge.contacts.contact();
+    Owner::Asked(loaded.customer.person(customer::of(purchase), &request.provider, &fallback))
+}
+
+fn link(request: &Request, request_id: &EventId, who: String, customer: Customer) -> Link {
+    let subject = format!("{}\n{who}", request.provider);
+    let data = CustomerLinked {
+        provider: request.provider.clone(),
+        customer: who,
+        provider_customer_id: customer.id,
+        made: customer.made,
+        shared: customer.shared,
+    };
+    Link { data, id: outcome_id(request_id, "customer.linked", &subject) }
 }

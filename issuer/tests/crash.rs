@@ -31,13 +31,16 @@ mod tests {
     use keyledger_eventlog::state::{StateRow, StateStore};
     use keyledger_eventlog::tail::SqlTail;
     use keyledger_issuer::balance::open_obligations;
-    use keyledger_issuer::provider::{Capabilities, Change, Create, Held, Provider, ProviderError, Target};
+    use keyledger_issuer::customer::{CUSTOMERS, CustomerRow};
+    use keyledger_issuer::provider::{
+        Adopt, Capabilities, Change, Create, Customer, Held, Person, Provider, ProviderError, Sale, Target,
+    };
     use keyledger_issuer::purchase::Purchase;
     use keyledger_issuer::{Engines, Issuer, Options, Parts, store};
     use keyledger_schemas::clock::{Clock, ManualClock};
     use keyledger_schemas::envelope::{Position, Recorded, Version};
-    use keyledger_schemas::event::{Event, SETTINGS_STREAM, SettingsChanged};
-    use keyledger_schemas::ids::{EventId, ProviderName, StreamId};
+    use keyledger_schemas::event::{AttachRequested, Event, SETTINGS_STREAM, SettingsChanged};
+    use keyledger_schemas::ids::{EventId, ProviderName, StreamId, UnitId};
     use keyledger_schemas::settings::{CatalogEntry, Policy};
     use serde_json::json;
     use tokio::sync::{Notify, watch};
@@ -182,6 +185,18 @@ mod tests {
             self.doom.around(self.inner.find(reference, product)).await
         }
 
+        async fn find_unclaimed(&self, sale: &Sale, product: &str) -> Result<Vec<Held>, ProviderError> {
+            self.doom.around(self.inner.find_unclaimed(sale, product)).await
+        }
+
+        async fn customer(&self, person: &Person) -> Result<Customer, ProviderError> {
+            self.doom.around(self.inner.customer(person)).await
+        }
+
+        async fn adopt(&self, request: &Adopt) -> Result<Held, ProviderError> {
+            self.doom.around(self.inner.adopt(request)).await
+        }
+
         async fn create(&self, request: &Create) -> Result<Held, ProviderError> {
             self.doom.around(self.inner.create(request)).await
         }
@@ -208,8 +223,10 @@ mod tests {
         async fn new(settle: Duration) -> Self {
             let clock = Arc::new(ManualClock::at(at("2026-10-02")));
             let log = MemoryLog::new(clock.clone());
-            let engine = Engine::new("stub", Capabilities { settle, ..ABLE });
+            let engine = Engine::new("stub", Capabilities { settle, keeps_customers: true, ..ABLE });
             engine.lags_on(&clock);
+            engine.left("lic_of_another_integration", "pro", "sub_3");
+            engine.left("lic_by_hand", "pro", "");
             let changed = Event::SettingsChanged(SettingsChanged { settings: settings(Policy::default(), catalog()) });
             log.append(Append::events(vec![own_event(&changed, SETTINGS_STREAM, at("2026-10-01"))])).await.unwrap();
             Self { clock, log, engine }
@@ -259,6 +276,27 @@ mod tests {
             purchases.map(plain).map(|purchase| (purchase.id.object.clone(), purchase)).collect()
         }
 
+        /// A person attaches a license made by hand in place of the one that the unit has.
+        async fn attach(&self) {
+            let unit: UnitId = "default:-:live:sub_2/si_many/1".parse().unwrap();
+            let stream = unit.purchase.stream();
+            let (provider, provider_id, reason) = ("stub".into(), "lic_by_hand".to_owned(), "asked to".to_owned());
+            let attach = Event::AttachRequested(AttachRequested { unit, provider, provider_id, reason });
+            let event = own_event(&attach, stream.as_str(), self.clock.now());
+            self.log.append(Append::events(vec![event])).await.unwrap();
+        }
+
+        /// Who is recorded to be known at the engine, by Stripe's id and the engine's.
+        async fn linked(&self) -> BTreeSet<(String, String)> {
+            let rows = self.log.state_scan(CUSTOMERS, "", "", 1000).await.unwrap();
+            let of = |row: &StateRow| {
+                let linked = store::decode::<CustomerRow>(row).unwrap().linked;
+                let customer = row.key.rsplit(':').next().unwrap().to_owned();
+                linked.into_values().map(move |linked| (customer.clone(), linked.id))
+            };
+            rows.iter().flat_map(of).collect()
+        }
+
         async fn open(&self) -> usize {
             let log: Arc<dyn EventLog> = Arc::new(self.log.clone());
             let engines: Vec<Arc<dyn Provider>> = vec![Arc::new(self.engine.clone())];
@@ -289,6 +327,7 @@ mod tests {
                 invoice_paid("in_1", "2026-10-01", &[line("pro", 1, 4900, OCT)]),
                 payment_of("in_1", "pi_1", "2026-10-01"),
                 renamed(invoice_paid("in_2", "2026-10-01", &[line("many", 2, 900, OCT)]), "sub_2"),
+                bought_by("cus_3", renamed(invoice_paid("in_9", "2026-10-01", &[line("pro", 1, 4900, OCT)]), "sub_3")),
             ],
             vec![
                 many(1),
@@ -313,6 +352,10 @@ mod tests {
 
     fn renamed(body: Vec<u8>, subscription: &str) -> Vec<u8> {
         String::from_utf8(body).unwrap().replace("sub_1", subscription).into_bytes()
+    }
+
+    fn bought_by(customer: &str, body: Vec<u8>) -> Vec<u8> {
+        String::from_utf8(body).unwrap().replace("cus_1", customer).into_bytes()
     }
 
     /// Works until idle, and later until nothing is waited for any more. `false` if the process died first.
@@ -340,8 +383,11 @@ mod tests {
         let world = World::new(settle).await;
         let mut process = world.process(last).await;
         let mut died = false;
-        for chapter in bodies {
+        for (number, chapter) in bodies.iter().enumerate() {
             world.append(chapter).await;
+            if number == 1 {
+                world.attach().await;
+            }
             while !work(&world, &mut process).await {
                 died = true;
                 process = world.process(None).await;
@@ -349,9 +395,15 @@ mod tests {
         }
         died |= process.doom.last.is_none() && last.is_some();
         assert_eq!(world.open().await, 0, "{last:?}");
+        let customers = world.engine.customers();
+        let known: BTreeSet<_> = customers.iter().map(|known| (known.stripe.clone(), known.id.clone())).collect();
+        assert_eq!(known.len(), 2, "each customer is made once, dying {last:?}");
+        assert_eq!(world.linked().await, known, "dying {last:?}");
         let mut held: BTreeMap<String, Vec<Made>> = BTreeMap::new();
         for made in world.engine.licenses() {
-            let plain = Made { provider_id: String::new(), visible_at: Timestamp::UNIX_EPOCH, ..made };
+            let owner = customers.iter().find(|known| Some(&known.id) == made.owner.as_ref());
+            let owner = owner.map(|known| known.stripe.clone());
+            let plain = Made { provider_id: String::new(), visible_at: Timestamp::UNIX_EPOCH, owner, ..made };
             held.entry(plain.reference.clone()).or_default().push(plain);
         }
         ((world.purchases().await, held), died)
@@ -362,7 +414,12 @@ mod tests {
         for unit in
             purchases.values_mut().flat_map(|purchase| purchase.units.values_mut()).flat_map(BTreeMap::values_mut)
         {
-            unit.licenses.values_mut().for_each(|license| license.provider_id = String::new());
+            for license in unit.licenses.values_mut() {
+                license.provider_id = String::new();
+                license.also = BTreeMap::new();
+                // One that was adopted before its adopter died is found by our reference, like one that was made.
+                license.adopted = false;
+            }
             unit.surplus = BTreeSet::new();
         }
         purchases

@@ -75,7 +75,7 @@ async fn every_license_that_was_answered_survives_a_kill() {
         return serve_in_the_working_directory().await;
     }
     let dir = tempfile::tempdir().unwrap();
-    let http = reqwest::Client::builder().pool_max_idle_per_host(0).timeout(PATIENCE).build().unwrap();
+    let http = keyledger_test_servers::http::builder().pool_max_idle_per_host(0).timeout(PATIENCE).build().unwrap();
     let mut answered = BTreeSet::new();
     for round in 0..4_u64 {
         let process = Process::start(dir.path());

@@ -8,6 +8,7 @@
 //! second license can come of doing it again. Therefore [`Provider::find`] always answers *none*: after a crash between
 //! request and outcome the issuer looks up, finds none, and creates once more, which is right.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ impl Provider for Builtin {
 
     /// Nothing lags, expiry is in every answer we give, and a revoked license comes back under its old key.
     fn capabilities(&self) -> Capabilities {
-        Capabilities { settle: Duration::ZERO, enforces_expiry: true, reinstates_revoked: true }
+        Capabilities { settle: Duration::ZERO, enforces_expiry: true, reinstates_revoked: true, keeps_customers: false }
     }
 
     /// None: see the module's documentation.
@@ -58,6 +59,7 @@ impl Provider for Builtin {
             provider_id: request.license.to_string(),
             reference: request.reference.clone(),
             key: Some(LicenseKey::derive(&self.keys, request.license).to_secret()),
+            also: BTreeMap::new(),
         })
     }
 

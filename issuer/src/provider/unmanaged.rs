@@ -32,7 +32,7 @@ impl Provider for Unmanaged {
 
     /// Such that no call is planned which would not be made: no blocking at expiry, no next generation.
     fn capabilities(&self) -> Capabilities {
-        Capabilities { settle: Duration::ZERO, enforces_expiry: true, reinstates_revoked: true }
+        Capabilities { settle: Duration::ZERO, enforces_expiry: true, reinstates_revoked: true, keeps_customers: false }
     }
 
     /// None: we cannot look.

@@ -1,5 +1,6 @@
 //! What is recorded about a purchase: what needs no call, and what a provider's answer means.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -37,9 +38,13 @@ pub enum Answer {
         provider_id: String,
         /// The key, sealed.
         key: Option<SealedKey>,
+        /// Other ids that the engine has for it.
+        also: BTreeMap<String, String>,
         /// It was there already, left by an earlier call.
         found: bool,
-        /// More licenses with the same reference, by the engine's ids.
+        /// What named it, where somebody else had made it.
+        adopted: Option<String>,
+        /// More licenses of the same kind, by the engine's ids.
         surplus: Vec<String>,
     },
     /// The change was made.
@@ -71,7 +76,7 @@ pub fn decide(purchase: &Purchase, context: &Context, now: Timestamp) -> Vec<Eve
     for (desired, quantity) in desired::units(purchase, context) {
         let unit = purchase.unit(&desired.unit.item, desired.unit.number).cloned().unwrap_or_default();
         events.extend(opened(&unit, &desired));
-        events.extend(adopted(&unit, &desired, quantity));
+        events.extend(adopted(&unit, &desired, quantity, context));
         events.extend(surplus(&unit, &desired));
         events.extend(lapsed(&unit, &desired, now));
         events.extend(met(&unit, &desired));
@@ -91,14 +96,20 @@ fn opened(unit: &Unit, desired: &Desired) -> Option<Event> {
     })
 }
 
-/// A license that metadata or a person named meets the unit.
-fn adopted(unit: &Unit, desired: &Desired, quantity: u64) -> Option<Event> {
-    if unit.create_in_doubt().is_some() || !desired.number_owed {
+/// A license that metadata or a person named meets the unit, at an engine that cannot be asked.
+fn adopted(unit: &Unit, desired: &Desired, quantity: u64, context: &Context) -> Option<Event> {
+    if unit.making_in_doubt().is_some() || !desired.number_owed {
         return None;
     }
     let attached = unit.attached.as_ref().map(|named| (named.provider.clone(), named.provider_id.clone(), "operator"));
-    let named = attached.or_else(|| desired.named.clone().filter(|_| unit.licenses.is_empty()));
-    let (provider, provider_id, named_by) = named?;
+    let by_metadata = || {
+        let named = desired.named.as_ref().filter(|_| unit.licenses.is_empty())?;
+        Some((named.provider.clone(), named.id.clone(), named.key))
+    };
+    let (provider, provider_id, named_by) = attached.or_else(by_metadata)?;
+    if context.providers.contains_key(&provider) {
+        return None;
+    }
     let terms = desired.terms(quantity)?;
     let generation = unit.latest().map_or(1, |(generation, _)| generation + 1);
     Some(Event::LicenseAdopted(LicenseAdopted {
@@ -110,18 +121,21 @@ fn adopted(unit: &Unit, desired: &Desired, quantity: u64) -> Option<Event> {
         terms,
         named_by: named_by.to_owned(),
         mapping: desired.mapping.clone().ok(),
+        product: None,
+        key: None,
+        also: BTreeMap::new(),
     }))
 }
 
 /// Metadata names another license than the one that meets the unit.
 fn surplus(unit: &Unit, desired: &Desired) -> Option<Event> {
-    let (provider, provider_id, key) = desired.named.as_ref()?;
-    let known = unit.licenses.values().any(|license| license.provider_id == *provider_id);
-    let found = (provider.clone(), provider_id.clone());
-    if unit.licenses.is_empty() || known || unit.surplus.contains(&found) {
+    let named = desired.named.as_ref()?;
+    let found = (named.provider.clone(), named.id.clone());
+    if unit.licenses.is_empty() || unit.surplus.contains(&found) {
         return None;
     }
-    Some(surplus_found(desired, provider, provider_id, &format!("subscription metadata `{key}` names it")))
+    let reason = format!("subscription metadata `{}` names it", named.key);
+    Some(surplus_found(desired, &named.provider, &named.id, &reason))
 }
 
 fn surplus_found(desired: &Desired, provider: &ProviderName, provider_id: &str, reason: &str) -> Event {
@@ -176,6 +190,7 @@ pub fn requested(request: &Request, wait_until: Timestamp) -> Event {
         action: request.action,
         terms: request.terms.clone(),
         mapping: request.mapping.clone(),
+        named: request.named.as_ref().map(|named| named.text.clone()),
         wait_until,
     })
 }
@@ -183,7 +198,18 @@ pub fn requested(request: &Request, wait_until: Timestamp) -> Event {
 /// What an answer means: always something, so that no outcome is lost.
 pub fn answered(purchase: &Purchase, request: &Request, answer: Answer, now: Timestamp) -> Vec<Event> {
     match answer {
-        Answer::Made { provider_id, key, found, surplus } => made(request, provider_id, key, found, surplus),
+        Answer::Made { provider_id, key, also, found, adopted, surplus } => {
+            let reason = match adopted {
+                Some(_) => "another license that was made for the same purchase",
+                None => "a second license carries the same reference",
+            };
+            let made = match adopted {
+                Some(by) => taken(request, provider_id, key, also, by),
+                None => made(request, provider_id, key, also, found),
+            };
+            let doubled = surplus.into_iter().map(|provider_id| doubled(request, provider_id, reason));
+            [made].into_iter().chain(doubled).collect()
+        }
         Answer::Changed => changed(purchase, request),
         Answer::NothingMade => {
             let reason = "no license was made, and none is owed any more".to_owned();
@@ -225,10 +251,10 @@ fn made(
     request: &Request,
     provider_id: String,
     key: Option<SealedKey>,
+    also: BTreeMap<String, String>,
     found: bool,
-    surplus: Vec<String>,
-) -> Vec<Event> {
-    let issued = Event::LicenseIssued(LicenseIssued {
+) -> Event {
+    Event::LicenseIssued(LicenseIssued {
         unit: request.unit.clone(),
         generation: request.generation,
         license: request.license,
@@ -238,16 +264,40 @@ fn made(
         key,
         terms: request.terms.clone(),
         found,
-    });
-    let doubled = surplus.into_iter().map(|provider_id| {
-        Event::LicenseSurplusFound(LicenseSurplusFound {
-            unit: request.unit.clone(),
-            provider: request.provider.clone(),
-            provider_id,
-            reason: "a second license carries the same reference".to_owned(),
-        })
-    });
-    [issued].into_iter().chain(doubled).collect()
+        also,
+    })
+}
+
+/// A license that somebody else had made is ours now.
+fn taken(
+    request: &Request,
+    provider_id: String,
+    key: Option<SealedKey>,
+    also: BTreeMap<String, String>,
+    named_by: String,
+) -> Event {
+    Event::LicenseAdopted(LicenseAdopted {
+        unit: request.unit.clone(),
+        generation: request.generation,
+        license: request.license,
+        provider: request.provider.clone(),
+        provider_id,
+        terms: request.terms.clone(),
+        named_by,
+        mapping: Some(request.mapping.clone()),
+        product: Some(request.product.clone()),
+        key,
+        also,
+    })
+}
+
+fn doubled(request: &Request, provider_id: String, reason: &str) -> Event {
+    Event::LicenseSurplusFound(LicenseSurplusFound {
+        unit: request.unit.clone(),
+        provider: request.provider.clone(),
+        provider_id,
+        reason: reason.to_owned(),
+    })
 }
 
 fn changed(purchase: &Purchase, request: &Request) -> Vec<Event> {
@@ -267,7 +317,7 @@ fn changed(purchase: &Purchase, request: &Request) -> Vec<Event> {
         (Action::Revoke, _) => {
             vec![Event::LicenseRevoked(LicenseRevoked { unit, license, reason: RevokeReason::MoneyGone })]
         }
-        (Action::Create, _) => unreachable!("a create is answered with the license that was made"),
+        (Action::Create | Action::Adopt, _) => unreachable!("a create is answered with the license that was made"),
     }
 }
 

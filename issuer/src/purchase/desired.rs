@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use keyledger_schemas::event::{LicenseTerms, RevokeReason, SuspendReason};
-use keyledger_schemas::ids::{CustomerId, PriceId, ProductId, ProviderName, UnitId};
-use keyledger_schemas::mapping::{self, Mapping, Sale};
+use keyledger_schemas::ids::{CustomerId, PaymentIntentId, PriceId, ProductId, ProviderName, UnitId};
+use keyledger_schemas::mapping::{self, Addon, Mapping, Meaning, Sale};
 use keyledger_schemas::money::Money;
 use keyledger_schemas::settings::{
     CancelPolicy, Count, DecidingSettings, EndedPolicy, Grace, LeftPolicy, StopOrKeep, Term,
@@ -13,6 +13,8 @@ use keyledger_schemas::settings::{
 use keyledger_schemas::stripe::fact::Metadata;
 use keyledger_schemas::stripe::status::SubscriptionStatus;
 
+use super::addon::{self, Added};
+use super::named::{self, NamedLicense};
 use super::period::{self, Item, ItemKind};
 use super::state::{Purchase, Standing, Unit};
 use crate::provider::Capabilities;
@@ -26,6 +28,8 @@ pub struct Context {
     pub catalogue: Catalogue,
     /// The engines that can be called, and what they can do.
     pub providers: BTreeMap<ProviderName, Capabilities>,
+    /// Stripe's customer shows an address.
+    pub has_address: bool,
 }
 
 /// Metadata of prices and products, as Stripe's catalogue events showed them.
@@ -75,6 +79,8 @@ pub struct Desired {
     pub unit: UnitId,
     /// Whose it is, where known.
     pub customer: Option<CustomerId>,
+    /// `pi_…` of a one-off sale, where a link says.
+    pub payment: Option<PaymentIntentId>,
     /// What is paid until.
     pub paid_until: PaidUntil,
     /// Money was taken for a counting period.
@@ -87,12 +93,27 @@ pub struct Desired {
     pub standing: Standing,
     /// What the sale means, or why nothing says.
     pub mapping: Result<Mapping, Unmapped>,
+    /// What it means by today's settings, whatever its license keeps.
+    pub today: Option<Mapping>,
+    /// What the purchase's add-ons give to it.
+    pub added: Added,
     /// When its license should stop working; `None` for never.
     pub expires_at: Option<Timestamp>,
     /// A license at another engine that the subscription's metadata names for it.
-    pub named: Option<(ProviderName, String, &'static str)>,
+    pub named: Option<NamedLicense>,
+    /// Why it gets no license, although one is owed.
+    pub held: Option<HeldBack>,
+    /// No other unit of the purchase is sold as the same product of the same engine.
+    pub alone: bool,
+}
+
+/// Why nothing is made for a unit that is owed a license.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldBack {
+    /// It was never licensed, its engine needs an address, and none is known.
+    NoEmail,
     /// Another system left the sale marked, and the policy leaves it to a person.
-    pub left_to_person: bool,
+    LeftToPerson,
 }
 
 /// Why a sale means nothing here.
@@ -102,6 +123,20 @@ pub enum Unmapped {
     NoEntry,
     /// Metadata names a product in a way that cannot be used.
     Metadata(mapping::MappingError),
+    /// It is more of another item's license.
+    Addon(Addon),
+    /// The catalog says that it means nothing here.
+    Skipped,
+}
+
+impl Unmapped {
+    /// Whether the catalog says on purpose that it is no license.
+    fn is_meant(&self) -> bool {
+        match self {
+            Self::Addon(_) | Self::Skipped => true,
+            Self::NoEntry | Self::Metadata(_) => false,
+        }
+    }
 }
 
 impl Desired {
@@ -111,8 +146,8 @@ impl Desired {
         Some(LicenseTerms {
             paid_until: self.paid_until.date(),
             expires_at: self.expires_at,
-            seats: mapping.seats_for(quantity),
-            features: mapping.features.clone(),
+            seats: mapping.seats_for(quantity).saturating_add(self.added.seats),
+            features: mapping.features.union(&self.added.features).cloned().collect(),
         })
     }
 }
@@ -126,10 +161,12 @@ pub fn units(purchase: &Purchase, context: &Context) -> Vec<(Desired, u64)> {
     let sold: Vec<_> = items
         .iter()
         .map(|item| (item, name_of(purchase, item), resolve(purchase, context, item)))
-        .filter(|(item, name, base)| is_sold(item, counted(purchase, item, name, base)))
+        .filter(|(item, name, base)| is_sold(item, base, counted(purchase, item, name, base)))
         .collect();
     let first = sold.iter().map(|(_, name, _)| name).min().cloned();
-    let named = named_license(purchase);
+    let named = named::license(purchase).filter(|_| !named::is_known(purchase));
+    let addons = addon::in_effect(purchase, context, &items);
+    let payment = purchase.knowledge.sale_payment();
     let mut units = Vec::new();
     for (item, name, base) in sold {
         let own = purchase.units.get(&name);
@@ -140,14 +177,28 @@ pub fn units(purchase: &Purchase, context: &Context) -> Vec<(Desired, u64)> {
             let unit = own.and_then(|own| own.get(&number));
             let named = named.clone().filter(|_| number == 1 && first.as_deref() == Some(&*name));
             let facts = Facts { purchase, context, item, number, named };
-            units.push((facts.desired(purchase.id.unit(name.clone(), number), unit, &base), item.quantity));
+            let mut desired = facts.desired(purchase.id.unit(name.clone(), number), unit, &base);
+            desired.added = addon::sum(&addons, desired.mapping.as_ref().ok());
+            desired.payment.clone_from(&payment);
+            units.push((desired, item.quantity));
         }
+    }
+    let kinds: Vec<_> = units.iter().map(|(desired, _)| kind(desired)).collect();
+    for (desired, _) in &mut units {
+        let own = kind(desired);
+        desired.alone = kinds.iter().filter(|kind| **kind == own).count() == 1;
     }
     units
 }
 
+/// Which engine and product a unit is sold as.
+fn kind(desired: &Desired) -> Option<(ProviderName, String)> {
+    let mapping = desired.mapping.as_ref().ok()?;
+    Some((mapping.provider.clone(), mapping.product.clone()))
+}
+
 /// The mapping that a unit with a license keeps, while the item's price is the one it was recorded for.
-fn kept<'u>(unit: &'u Unit, item: &Item) -> Option<&'u Mapping> {
+pub(super) fn kept<'u>(unit: &'u Unit, item: &Item) -> Option<&'u Mapping> {
     let price = item.price.as_ref().map(|price| &price.id);
     let recorded = unit.latest().and_then(|(_, license)| license.mapping.as_ref());
     recorded.filter(|recorded| price.is_none() || recorded.price.as_ref() == price)
@@ -164,21 +215,25 @@ fn counted<'m>(
     units.find_map(|unit| kept(unit, item)).or(base.as_ref().ok())
 }
 
-/// Whether the item has periods at all: metered usage only with fixed seats, invoice items only where mapped explicitly.
-fn is_sold(item: &Item, mapping: Option<&Mapping>) -> bool {
+/// Whether the item has units at all: metered usage only with fixed seats, invoice items only where mapped explicitly, and
+/// nothing that the catalog skips or makes an add-on, unless a license of it keeps what it was.
+fn is_sold(item: &Item, base: &Result<Mapping, Unmapped>, mapping: Option<&Mapping>) -> bool {
+    if mapping.is_none() && base.as_ref().is_err_and(Unmapped::is_meant) {
+        return false;
+    }
     let fixed_seats = mapping.is_some_and(|mapping| matches!(mapping.seats, Count::Fixed(_)));
     (!item.metered || fixed_seats) && (item.kind != ItemKind::Explicit || mapping.is_some())
 }
 
 /// The item's first name: one that own events used already, else its own.
-fn name_of(purchase: &Purchase, item: &Item) -> String {
+pub(super) fn name_of(purchase: &Purchase, item: &Item) -> String {
     let used = |name: &&String| purchase.units.contains_key(*name);
     let names = [&item.name].into_iter().chain(&item.aliases);
     names.into_iter().find(used).unwrap_or(&item.name).clone()
 }
 
 /// What the item's sale means by today's settings.
-fn resolve(purchase: &Purchase, context: &Context, item: &Item) -> Result<Mapping, Unmapped> {
+pub(super) fn resolve(purchase: &Purchase, context: &Context, item: &Item) -> Result<Mapping, Unmapped> {
     let known = |price: &PriceId| context.catalogue.prices.get(price);
     let price = item.price.as_ref();
     let product = price.and_then(|price| {
@@ -201,19 +256,12 @@ fn resolve(purchase: &Purchase, context: &Context, item: &Item) -> Result<Mappin
         allow_default: of_sale,
     };
     match mapping::resolve(&context.settings, &sale) {
-        Ok(Some(mapping)) => Ok(mapping),
+        Ok(Some(Meaning::License(mapping))) => Ok(*mapping),
+        Ok(Some(Meaning::Addon(addon))) => Err(Unmapped::Addon(addon)),
+        Ok(Some(Meaning::Nothing)) => Err(Unmapped::Skipped),
         Ok(None) => Err(Unmapped::NoEntry),
         Err(error) => Err(Unmapped::Metadata(error)),
     }
-}
-
-/// The license at another engine that the subscription's metadata names.
-fn named_license(purchase: &Purchase) -> Option<(ProviderName, String, &'static str)> {
-    let metadata = purchase.knowledge.subscription_metadata()?;
-    ["skm_key_id", "skm_key_globalid"].into_iter().find_map(|key| {
-        let id = metadata.get(key).map(|id| id.trim()).filter(|id| !id.is_empty())?;
-        Some((ProviderName::from(CRYPTOLENS), id.to_owned(), key))
-    })
 }
 
 /// What bears on one unit.
@@ -222,7 +270,7 @@ struct Facts<'a> {
     context: &'a Context,
     item: &'a Item,
     number: u32,
-    named: Option<(ProviderName, String, &'static str)>,
+    named: Option<NamedLicense>,
 }
 
 impl Facts<'_> {
@@ -239,13 +287,32 @@ impl Facts<'_> {
             amount: latest.and_then(|period| period.amount.clone()),
             number_owed,
             standing: self.standing(unit, paid_until, number_owed),
-            expires_at: self.expires_at(mapping.as_ref().ok(), paid_until),
-            left_to_person: self.left_to_person(),
+            expires_at: self.expires_at(unit, mapping.as_ref().ok(), paid_until),
+            held: self.held(unit, mapping.as_ref().ok()),
             named: self.named,
             mapping,
+            today: base.as_ref().ok().cloned(),
             customer: self.purchase.knowledge.customer.clone(),
             unit: id,
+            // What other items say is added by the caller.
+            added: Added::default(),
+            payment: None,
+            alone: false,
         }
+    }
+
+    fn held(&self, unit: Option<&Unit>, mapping: Option<&Mapping>) -> Option<HeldBack> {
+        if self.no_email(unit, mapping) {
+            return Some(HeldBack::NoEmail);
+        }
+        self.left_to_person(unit).then_some(HeldBack::LeftToPerson)
+    }
+
+    /// Whether a first license would be made for somebody whose address its engine needs and nobody knows.
+    fn no_email(&self, unit: Option<&Unit>, mapping: Option<&Mapping>) -> bool {
+        let licensed = unit.is_some_and(|unit| !unit.licenses.is_empty());
+        let known = self.context.has_address || self.purchase.knowledge.contacts.email.is_some();
+        !licensed && !known && mapping.is_some_and(|mapping| mapping::needs_email(&mapping.provider))
     }
 
     /// The recorded mapping while the price is the one it was recorded for; else today's.
@@ -254,7 +321,7 @@ impl Facts<'_> {
         let elsewhere = || {
             let license = unit.and_then(Unit::license).map(|(_, license)| license).filter(|license| license.adopted);
             let attached = unit.and_then(|unit| unit.attached.as_ref()).map(|attached| &attached.provider);
-            let named = self.named.as_ref().map(|(provider, ..)| provider);
+            let named = self.named.as_ref().map(|named| &named.provider);
             license.map(|license| &license.provider).or(attached).or(named)
         };
         match (recorded, base) {
@@ -291,6 +358,9 @@ impl Facts<'_> {
         if !paid_until.is_owed() {
             return Standing::Revoked(RevokeReason::MoneyGone);
         }
+        if unit.is_some_and(|unit| unit.suspended_by_person) {
+            return Standing::Suspended(SuspendReason::Operator);
+        }
         match self.suspended() {
             Some(reason) => Standing::Suspended(reason),
             None if !number_owed => Standing::Suspended(SuspendReason::QuantityReduced),
@@ -322,7 +392,13 @@ impl Facts<'_> {
         None
     }
 
-    fn expires_at(&self, mapping: Option<&Mapping>, paid_until: PaidUntil) -> Option<Timestamp> {
+    /// By what is paid, or as long as a person said, whichever is later.
+    fn expires_at(&self, unit: Option<&Unit>, mapping: Option<&Mapping>, paid_until: PaidUntil) -> Option<Timestamp> {
+        let extended = unit.and_then(|unit| unit.extended_until);
+        Some(self.expiry(mapping, paid_until)?).max(extended)
+    }
+
+    fn expiry(&self, mapping: Option<&Mapping>, paid_until: PaidUntil) -> Option<Timestamp> {
         let PaidUntil::At(paid_until) = paid_until else { return None };
         let policy = &self.context.settings.policy;
         let grace = mapping.map_or(policy.grace, |mapping| mapping.grace);
@@ -341,15 +417,12 @@ impl Facts<'_> {
         }
     }
 
-    fn left_to_person(&self) -> bool {
-        self.context.settings.policy.left_by_other_system == LeftPolicy::Case && is_left(self.purchase)
+    fn left_to_person(&self, unit: Option<&Unit>) -> bool {
+        let retried = unit.is_some_and(|unit| unit.retried_at.is_some());
+        !retried
+            && self.context.settings.policy.left_by_other_system == LeftPolicy::Case
+            && named::is_left(self.purchase)
     }
-}
-
-/// Whether another system left the subscription marked as charged without a key.
-pub fn is_left(purchase: &Purchase) -> bool {
-    let marked = |metadata: &Metadata| metadata.get("skm_temp_var").is_some_and(|value| !value.is_empty());
-    purchase.knowledge.subscription_metadata().is_some_and(marked) && named_license(purchase).is_none()
 }
 
 /// What a license means that was adopted for a price mapped nowhere: what was bought, as it was paid.
@@ -364,6 +437,7 @@ pub fn fallback(provider: &ProviderName) -> Mapping {
         grace: Grace::days(3),
         options: BTreeMap::new(),
         price: None,
+        max_release: None,
     }
 }
 

@@ -1,11 +1,12 @@
 //! Folding events into a purchase. Total: every event is accepted in every state.
 
 use keyledger_schemas::event::{
-    Action, Event, LicenseAdopted, LicenseIssued, LicenseNotDone, LicenseRequested, NotDone,
+    Action, AttachRequested, Event, LicenseAdopted, LicenseIssued, LicenseNotDone, LicenseRequested, NotDone,
 };
 use keyledger_schemas::ids::{LicenseId, UnitId};
 
-use super::state::{Answered, Asked, Attached, Doubt, License, Met, Purchase, Standing, Unit, Waived};
+use super::named::{GLOBAL_ID_KEY, global_id};
+use super::state::{Answered, Asked, Attached, Doubt, License, Met, Named, Purchase, Standing, Unit, Waived};
 
 /// Folds one of the purchase's own events.
 #[must_use]
@@ -70,14 +71,22 @@ pub fn evolve(mut purchase: Purchase, event: &Event, at: jiff::Timestamp) -> Pur
             for doubt in &mut unit.doubts {
                 doubt.since = at;
             }
+            unit.retried_at = Some(at);
         }
         Event::RevokeRequested(data) => purchase.unit_mut(&data.unit).revoked_by_person = true,
-        Event::AttachRequested(data) => {
-            let named = Attached { provider: data.provider.clone(), provider_id: data.provider_id.clone() };
-            purchase.unit_mut(&data.unit).attached = Some(named);
-        }
+        Event::SuspendRequested(data) => purchase.unit_mut(&data.unit).suspended_by_person = true,
+        Event::ReinstateRequested(data) => reinstated(purchase.unit_mut(&data.unit)),
+        Event::ExtendRequested(data) => purchase.unit_mut(&data.unit).extended_until = Some(data.until),
+        Event::ReissueRequested(data) => reissued(purchase.unit_mut(&data.unit), data.license),
+        Event::AttachRequested(data) => attach(purchase.unit_mut(&data.unit), data),
         // Not about a purchase's licenses.
-        Event::CaseWaived(_)
+        Event::CustomerLinked(_)
+        | Event::CustomerSynced(_)
+        | Event::MetadataWritten(_)
+        | Event::MetadataRefused(_)
+        | Event::FetchRefused(_)
+        | Event::ReconcileCompleted(_)
+        | Event::CaseWaived(_)
         | Event::KeyRevealed(_)
         | Event::SettingsChanged(_)
         | Event::BodyRefused(_)
@@ -85,6 +94,28 @@ pub fn evolve(mut purchase: Purchase, event: &Event, at: jiff::Timestamp) -> Pur
         | Event::MirrorMended(_) => {}
     }
     purchase
+}
+
+/// What a person had stopped works again, under the license it had: one that was to replace a revoked one is not made.
+fn reinstated(unit: &mut Unit) {
+    unit.revoked_by_person = false;
+    unit.suspended_by_person = false;
+    let revoked = |id: LicenseId| unit.licenses.values().any(|license| license.id == id && license.is_revoked());
+    unit.reissue = unit.reissue.filter(|id| !revoked(*id));
+}
+
+/// A license is to be replaced. An engine that refused to make the new one is asked again.
+fn reissued(unit: &mut Unit, license: LicenseId) {
+    unit.reissue = Some(license);
+    unit.not_done.retain(|was| was.asked.action != Action::Create || was.answer != NotDone::Refused);
+}
+
+/// A person named the license that meets the unit; the one that meets it already needs no more of that.
+fn attach(unit: &mut Unit, data: &AttachRequested) {
+    let same = |license: &License| license.provider == data.provider && license.provider_id == data.provider_id;
+    if !unit.licenses.values().any(|license| same(license) && !license.is_revoked()) {
+        unit.attached = Some(Attached { provider: data.provider.clone(), provider_id: data.provider_id.clone() });
+    }
 }
 
 fn requested(unit: &mut Unit, data: &LicenseRequested, at: jiff::Timestamp) {
@@ -99,6 +130,7 @@ fn requested(unit: &mut Unit, data: &LicenseRequested, at: jiff::Timestamp) {
         action: data.action,
         terms: data.terms.clone(),
         mapping: data.mapping.clone(),
+        named: data.named.clone(),
         asked_at: at,
         wait_until: data.wait_until,
     });
@@ -112,6 +144,11 @@ fn not_done(unit: &mut Unit, data: &LicenseNotDone, at: jiff::Timestamp) {
     }
     if data.answer == NotDone::Indeterminate {
         doubt(unit, asked.clone(), at);
+    }
+    // The engine knows better than the person who named it; another one may be named, or made.
+    if asked.action == Action::Adopt && data.answer == NotDone::Refused {
+        let named = asked.named.as_deref();
+        unit.attached.take_if(|attached| Some(attached.provider_id.as_str()) == named);
     }
     let before = unit.answered(asked.generation, asked.action).map_or(0, |before| before.in_a_row);
     unit.not_done.retain(|answered| !answered.asked.is_about(asked.generation, asked.action));
@@ -140,8 +177,10 @@ fn issued(unit: &mut Unit, data: &LicenseIssued) {
             id: data.license,
             provider: data.provider.clone(),
             provider_id: data.provider_id.clone(),
+            also: data.also.clone(),
             product: data.product.clone(),
             adopted: false,
+            named: None,
             mapping,
             terms: data.terms.clone(),
             standing: Standing::Active,
@@ -151,22 +190,31 @@ fn issued(unit: &mut Unit, data: &LicenseIssued) {
 }
 
 fn adopted(unit: &mut Unit, data: &LicenseAdopted) {
-    done(unit, data.generation, Action::Create);
+    done(unit, data.generation, Action::Adopt);
     unit.attached = None;
+    let unchecked = data.product.is_none();
     unit.licenses.insert(
         data.generation,
         License {
             id: data.license,
             provider: data.provider.clone(),
             provider_id: data.provider_id.clone(),
-            product: String::new(),
+            also: data.also.clone(),
+            product: data.product.clone().unwrap_or_default(),
             adopted: true,
+            named: unchecked.then(|| Named { text: named_text(data), by: data.named_by.clone() }),
             mapping: data.mapping.clone(),
             terms: data.terms.clone(),
+            // What was recorded of one that was adopted without calls was never told to its engine.
             standing: Standing::Active,
             lapsed_at: None,
         },
     );
+}
+
+/// How an engine is asked for a license that was adopted without asking it.
+fn named_text(data: &LicenseAdopted) -> String {
+    if data.named_by == GLOBAL_ID_KEY { global_id(&data.provider_id) } else { data.provider_id.clone() }
 }
 
 /// Folds an outcome: the license is changed, and what was asked is done.
@@ -188,7 +236,7 @@ fn change(purchase: &mut Purchase, unit: &UnitId, license: LicenseId, change: im
 /// restarting are one kind: each says in absolute words whether the license works.
 fn done(unit: &mut Unit, generation: u32, action: Action) {
     let kind = |action: Action| match action {
-        Action::Create => 0,
+        Action::Create | Action::Adopt => 0,
         Action::SetTerms => 1,
         Action::Suspend | Action::Reinstate | Action::Revoke => 2,
     };

@@ -1,10 +1,12 @@
 //! What a purchase knows of Stripe's facts: sets, maxima and registers, so that arrival order does not matter.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use jiff::Timestamp;
 use keyledger_schemas::ids::{
-    ChargeId, CustomerId, DisputeId, InvoiceId, PriceId, RefundId, SessionId, SubscriptionId, SubscriptionItemId,
+    ChargeId, CustomerId, DisputeId, InvoiceId, PaymentIntentId, PriceId, RefundId, SessionId, SubscriptionId,
+    SubscriptionItemId,
 };
 use keyledger_schemas::money::Currency;
 use keyledger_schemas::stripe::fact::{
@@ -20,6 +22,9 @@ use serde::{Deserialize, Serialize};
 pub struct Knowledge {
     /// Whose it is: the least id seen, should there be several.
     pub customer: Option<CustomerId>,
+    /// How its invoices and sessions call the buyer: for sales without a customer, and before the customer was seen.
+    #[serde(default)]
+    pub contacts: Contacts,
     /// The snapshots that count.
     pub subscription: SubscriptionRegister,
     /// Every item period that a snapshot showed.
@@ -44,6 +49,70 @@ pub struct Knowledge {
     pub disputes: BTreeMap<DisputeId, Dispute>,
     /// What belongs to what.
     pub links: BTreeSet<Link>,
+}
+
+/// How somebody is called. Personal: never logged, never put into an event.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contact {
+    /// Their address, if it is not blank.
+    pub email: Option<String>,
+    /// Their name, if it is not blank.
+    pub name: Option<String>,
+}
+
+impl Contact {
+    /// With blank texts left out.
+    pub fn of(email: Option<&str>, name: Option<&str>) -> Self {
+        let kept = |text: Option<&str>| text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+        Self { email: kept(email), name: kept(name) }
+    }
+
+    /// With what is missing taken from `other`.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        let first = |a: &Option<String>, b: &Option<String>| a.clone().or_else(|| b.clone());
+        Self { email: first(&self.email, &other.email), name: first(&self.name, &other.name) }
+    }
+}
+
+impl fmt::Debug for Contact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contact").finish_non_exhaustive()
+    }
+}
+
+/// How a purchase's invoices and sessions call the buyer: of each, what the newest sight said that said something. Personal:
+/// never logged, never put into an event.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contacts {
+    /// The address.
+    pub email: Option<(Seen, String)>,
+    /// The name.
+    pub name: Option<(Seen, String)>,
+}
+
+impl Contacts {
+    fn learn(&mut self, seen: &Seen, email: Option<&str>, name: Option<&str>) {
+        let newest = |known: &mut Option<(Seen, String)>, said: Option<&str>| {
+            let said = said.map(str::trim).filter(|said| !said.is_empty());
+            let sight = said.map(|said| (seen.clone(), said.to_owned()));
+            *known = known.take().max(sight);
+        };
+        newest(&mut self.email, email);
+        newest(&mut self.name, name);
+    }
+
+    /// Without when it was said.
+    pub fn contact(&self) -> Contact {
+        let said = |known: &Option<(Seen, String)>| known.as_ref().map(|(_, said)| said.clone());
+        Contact { email: said(&self.email), name: said(&self.name) }
+    }
+}
+
+impl fmt::Debug for Contacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contacts").finish_non_exhaustive()
+    }
 }
 
 /// A period of a subscription item as a snapshot showed it. Not proof of payment.
@@ -189,6 +258,7 @@ impl Knowledge {
 
     fn learn_invoice(&mut self, seen: InvoiceSeen) {
         self.learn_customer(seen.customer.clone());
+        self.contacts.learn(&seen.seen, seen.customer_email.as_deref(), seen.customer_name.as_deref());
         self.metered.extend(seen.lines.iter().filter(|line| line.metered).filter_map(|line| line.item.clone()));
         let Some(known) = self.invoices.get_mut(&seen.id) else {
             self.invoices.insert(seen.id.clone(), Invoice::first(seen));
@@ -199,6 +269,7 @@ impl Knowledge {
 
     fn learn_session(&mut self, seen: SessionSeen) {
         self.learn_customer(seen.customer.clone());
+        self.contacts.learn(&seen.seen, seen.customer_email.as_deref(), seen.customer_name.as_deref());
         let Some(known) = self.sessions.get_mut(&seen.id) else {
             self.sessions.insert(seen.id.clone(), Session::first(seen));
             return;
@@ -246,6 +317,21 @@ impl Knowledge {
     /// What `child` belongs to, in the order of the links.
     pub fn parents<'k>(&'k self, child: &ObjectRef) -> impl Iterator<Item = &'k ObjectRef> {
         self.links.iter().filter(move |link| link.child == *child).map(|link| &link.parent)
+    }
+
+    /// The payment of a one-off sale, where a link says: the least, should there be several.
+    pub fn sale_payment(&self) -> Option<PaymentIntentId> {
+        if !self.is_one_off() {
+            return None;
+        }
+        let payments =
+            self.links.iter().flat_map(|link| [&link.child, &link.parent]).filter_map(|object| match object {
+                ObjectRef::PaymentIntent(id) => Some(id),
+                ObjectRef::Charge(_) | ObjectRef::Invoice(_) | ObjectRef::Session(_) | ObjectRef::Subscription(_) => {
+                    None
+                }
+            });
+        payments.min().cloned()
     }
 
     /// The subscription's metadata: of the snapshot that counts, else of the newest paid invoice that carries any.
@@ -301,8 +387,10 @@ impl Invoice {
     }
 
     fn learn(&mut self, seen: InvoiceSeen) {
-        // Lines are frozen once paid; before that the newest sight knows best.
-        if (seen.paid, &seen.seen) > (self.paid, &self.lines_seen) {
+        // Lines are frozen once paid; before that the newest sight knows best. One that shows all of them (they were fetched)
+        // knows better than any that shows ten.
+        let rank = (seen.paid, !seen.lines_truncated, &seen.seen);
+        if rank > (self.paid, !self.lines_truncated, &self.lines_seen) {
             self.lines = seen.lines;
             self.lines_truncated = seen.lines_truncated;
             self.lines_seen = seen.seen;

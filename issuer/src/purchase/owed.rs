@@ -5,8 +5,8 @@ use keyledger_schemas::event::{Action, LicenseTerms, NotDone, RevokeReason, Susp
 use keyledger_schemas::ids::{CustomerId, LicenseId, ProviderName, UnitId};
 use keyledger_schemas::mapping::Mapping;
 
-use super::desired::{self, Context, Desired, PaidUntil};
-use super::state::{Answered, Asked, License, Purchase, Standing, Unit};
+use super::desired::{self, Context, Desired, HeldBack, PaidUntil};
+use super::state::{Answered, Asked, License, Named, Purchase, Standing, Unit};
 
 /// A provider call that is outstanding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,15 +21,21 @@ pub struct Request {
     pub attempt: u32,
     /// What to ask.
     pub action: Action,
-    /// Whether a create may make a license, or only look for one of an earlier call.
+    /// Whether a create may make a license, or an adoption take one, or only look for one of an earlier call.
     pub may_create: bool,
+    /// The license to adopt.
+    pub named: Option<Named>,
+    /// No other unit of the purchase is sold as this product: whatever the engine holds for the sale is this unit's.
+    pub alone: bool,
     /// Why a license is stopped, where it is.
     pub because: Option<Because>,
     /// Whose it is, where known.
     pub customer: Option<CustomerId>,
+    /// `pi_…` of a one-off sale, where a link says.
+    pub payment: Option<String>,
     /// Which engine.
     pub provider: ProviderName,
-    /// The engine's own id, except for a create.
+    /// The engine's own id, except for a create and an adoption.
     pub provider_id: Option<String>,
     /// The engine's product.
     pub product: String,
@@ -131,15 +137,21 @@ fn is_same(answered: &Answered, request: &Request, context: &Context) -> bool {
         return false;
     }
     let asked = &answered.asked;
-    let unchanged = asked.terms == request.terms && asked.mapping == request.mapping;
+    let named = request.named.as_ref().map(|named| &named.text);
+    let unchanged = asked.terms == request.terms && asked.mapping == request.mapping && asked.named.as_ref() == named;
     unchanged || answered.answer != NotDone::Refused
 }
 
 /// The calls that bring the unit to where it should be, delays aside, in the order to make them.
 fn wanted(unit: &Unit, desired: &Desired, quantity: u64, context: &Context, now: Timestamp) -> Vec<Request> {
     let ask = Ask { unit, desired, quantity };
-    if let Some(asked) = unit.create_in_doubt() {
-        return vec![ask.resolve_doubt(asked)];
+    if let Some(asked) = unit.making_in_doubt() {
+        return vec![ask.resolve_doubt(asked, context)];
+    }
+    let adopted = ask.for_named(context);
+    // What was adopted without asking its engine cannot be addressed there before it is looked up.
+    if adopted.is_some() && unit.latest().is_some_and(|(_, license)| license.is_unchecked()) {
+        return adopted.into_iter().collect();
     }
     let replaced = replaced(unit).map(|(generation, old)| {
         ask.change(generation, old, Action::Revoke, Some(Because::Revoked(RevokeReason::Replaced)))
@@ -148,7 +160,7 @@ fn wanted(unit: &Unit, desired: &Desired, quantity: u64, context: &Context, now:
         Some((generation, license)) => ask.for_license(generation, license, context, now),
         None => ask.for_none(context).into_iter().collect(),
     };
-    replaced.into_iter().chain(standing).collect()
+    adopted.into_iter().chain(replaced).chain(standing).collect()
 }
 
 /// An older generation that still stands beside a newer one.
@@ -165,8 +177,19 @@ struct Ask<'a> {
 }
 
 impl Ask<'_> {
-    /// Finds out what became of a create whose answer was lost; makes the license if it is still owed.
-    fn resolve_doubt(&self, asked: &Asked) -> Request {
+    /// Finds out what became of a create or an adoption whose answer was lost; does it if it is still wanted.
+    fn resolve_doubt(&self, asked: &Asked, context: &Context) -> Request {
+        if let (Action::Adopt, Some(text)) = (asked.action, &asked.named) {
+            let again = self.for_named(context).filter(|request| {
+                request.generation == asked.generation
+                    && request.named.as_ref().is_some_and(|named| named.text == *text)
+            });
+            return again.unwrap_or_else(|| Request {
+                may_create: false,
+                named: Some(Named { text: text.clone(), by: OPERATOR.to_owned() }),
+                ..self.request(asked.generation, Action::Adopt, asked.mapping.clone(), asked.terms.clone())
+            });
+        }
         let same = self.desired.mapping.as_ref().is_ok_and(|mapping| mapping.same_license(&asked.mapping));
         let still_owed = self.desired.terms(self.quantity).filter(|_| same && self.is_creatable());
         Request {
@@ -174,6 +197,46 @@ impl Ask<'_> {
             terms: still_owed.unwrap_or_else(|| asked.terms.clone()),
             ..self.request(asked.generation, Action::Create, asked.mapping.clone(), asked.terms.clone())
         }
+    }
+
+    /// A license at an engine we can ask, that a person, the metadata, or an adoption without calls named for the unit.
+    fn for_named(&self, context: &Context) -> Option<Request> {
+        let configured = |provider: &ProviderName| context.providers.contains_key(provider);
+        let stands = |license: &License| !license.is_revoked() || self.is_creatable();
+        if let Some((generation, license)) = self.unit.latest().filter(|(_, license)| license.is_unchecked())
+            && self.unit.attached.is_none()
+            && stands(license)
+        {
+            let own = || Named { text: license.provider_id.clone(), by: OPERATOR.to_owned() };
+            let named = license.named.clone().unwrap_or_else(own);
+            let terms = self.desired.terms(self.quantity).unwrap_or_else(|| license.terms.clone());
+            return configured(&license.provider).then(|| self.adopt(generation, &license.provider, named, terms));
+        }
+        let attached = self.unit.attached.as_ref().map(|attached| {
+            (attached.provider.clone(), Named { text: attached.provider_id.clone(), by: OPERATOR.to_owned() })
+        });
+        let by_metadata = || {
+            let named = self.desired.named.as_ref().filter(|_| self.unit.licenses.is_empty())?;
+            Some((named.provider.clone(), Named { text: named.text(), by: named.key.to_owned() }))
+        };
+        let (provider, named) = attached.or_else(by_metadata).filter(|(provider, _)| configured(provider))?;
+        let revoked = matches!(self.desired.standing, Standing::Revoked(_));
+        if !self.desired.number_owed || revoked || self.desired.held == Some(HeldBack::NoEmail) {
+            return None;
+        }
+        let terms = self.desired.terms(self.quantity)?;
+        let generation = self.unit.latest().map_or(1, |(generation, _)| generation + 1);
+        Some(self.adopt(generation, &provider, named, terms))
+    }
+
+    /// An adoption is of the product that the sale means at that engine; where it means none there, the call is not sent.
+    fn adopt(&self, generation: u32, provider: &ProviderName, named: Named, terms: LicenseTerms) -> Request {
+        let here = |mapping: &&Mapping| mapping.provider == *provider && !mapping.product.is_empty();
+        let kept = self.desired.mapping.as_ref().ok();
+        let mapping = kept.filter(here).or(self.desired.today.as_ref().filter(here)).cloned();
+        let grace = kept.map_or_else(|| desired::fallback(provider).grace, |kept| kept.grace);
+        let mapping = mapping.unwrap_or_else(|| Mapping { grace, ..desired::fallback(provider) });
+        Request { named: Some(named), may_create: true, ..self.request(generation, Action::Adopt, mapping, terms) }
     }
 
     /// A unit without a license that stands.
@@ -192,8 +255,9 @@ impl Ask<'_> {
         let terms = self.desired.terms(self.quantity)?;
         if let Some((generation, revoked)) = self.unit.latest() {
             let reinstates = is_unmanaged(revoked, context) || reinstates(revoked, context);
-            let same = revoked.adopted || revoked.mapping.as_ref().is_some_and(|old| old.same_license(&mapping));
-            if reinstates && same {
+            let same =
+                is_fixed(revoked, context) || revoked.mapping.as_ref().is_some_and(|old| old.same_license(&mapping));
+            if reinstates && same && self.unit.reissue != Some(revoked.id) {
                 return Some(self.change(generation, revoked, Action::Reinstate, None));
             }
             return Some(self.request(generation + 1, Action::Create, mapping, terms));
@@ -217,19 +281,24 @@ impl Ask<'_> {
             return vec![self.change(generation, license, Action::Revoke, Some(Because::Revoked(reason)))];
         }
         let standing = self.for_standing(generation, license, context, now);
-        self.for_terms(generation, license).into_iter().chain(standing).collect()
+        self.for_terms(generation, license, context).into_iter().chain(standing).collect()
     }
 
-    /// A license that is short, or sold as something else by now.
-    fn for_terms(&self, generation: u32, license: &License) -> Option<Request> {
-        let terms = self.desired.terms(self.quantity).filter(|_| self.desired.number_owed)?;
-        let mapping = self.desired.mapping.as_ref().ok()?;
-        let moved = !license.adopted && license.mapping.as_ref().is_some_and(|old| !old.same_license(mapping));
+    /// A license that is short, sold as something else by now, or to be replaced because a person says so.
+    fn for_terms(&self, generation: u32, license: &License, context: &Context) -> Vec<Request> {
+        let terms = self.desired.terms(self.quantity).filter(|_| self.desired.number_owed);
+        let (Some(terms), Ok(mapping)) = (terms, &self.desired.mapping) else { return Vec::new() };
+        let recorded = license.mapping.as_ref();
+        let moved = !is_fixed(license, context) && recorded.is_some_and(|old| !old.same_license(mapping));
+        let next = (moved || self.unit.reissue == Some(license.id)) && self.is_creatable();
+        let next = next.then(|| self.request(generation + 1, Action::Create, mapping.clone(), terms.clone()));
         if moved {
-            return self.is_creatable().then(|| self.request(generation + 1, Action::Create, mapping.clone(), terms));
+            return next.into_iter().collect();
         }
-        let differs = terms != license.terms || self.unit.in_doubt(generation, Action::SetTerms);
-        differs.then(|| self.change(generation, license, Action::SetTerms, None))
+        let released = recorded.is_some_and(|old| old.max_release != mapping.max_release);
+        let differs = terms != license.terms || released || self.unit.in_doubt(generation, Action::SetTerms);
+        let kept = differs.then(|| self.change(generation, license, Action::SetTerms, None));
+        next.into_iter().chain(kept).collect()
     }
 
     /// A license that works and should not, or should and does not.
@@ -263,7 +332,7 @@ impl Ask<'_> {
         self.desired.standing == Standing::Active
             && self.desired.number_owed
             && !waived
-            && !self.desired.left_to_person
+            && self.desired.held.is_none()
             && (self.desired.named.is_none() || !self.unit.licenses.is_empty())
             && self.unit.attached.is_none()
     }
@@ -276,8 +345,11 @@ impl Ask<'_> {
             attempt: self.unit.attempts + 1,
             action,
             may_create: action == Action::Create,
+            named: None,
+            alone: self.desired.alone,
             because: None,
             customer: self.desired.customer.clone(),
+            payment: self.desired.payment.as_ref().map(|payment| payment.as_str().to_owned()),
             provider: mapping.provider.clone(),
             provider_id: None,
             product: mapping.product.clone(),
@@ -291,7 +363,9 @@ impl Ask<'_> {
         let mapping = self.desired.mapping.clone().unwrap_or_else(|_| recorded());
         let terms = match action {
             Action::SetTerms => self.desired.terms(self.quantity).unwrap_or_else(|| license.terms.clone()),
-            Action::Create | Action::Suspend | Action::Reinstate | Action::Revoke => license.terms.clone(),
+            Action::Create | Action::Adopt | Action::Suspend | Action::Reinstate | Action::Revoke => {
+                license.terms.clone()
+            }
         };
         Request {
             license: license.id,
@@ -302,6 +376,14 @@ impl Ask<'_> {
             ..self.request(generation, action, mapping, terms)
         }
     }
+}
+
+/// What a person named.
+const OPERATOR: &str = "operator";
+
+/// Whether the license stays where it is, whatever the sale means: its engine was never asked about it, or cannot be.
+fn is_fixed(license: &License, context: &Context) -> bool {
+    license.is_unchecked() || is_unmanaged(license, context)
 }
 
 /// Whether the engine leaves an expired license running.

@@ -40,8 +40,20 @@ pub struct Unit {
     pub met: Option<Met>,
     /// A person closed it without a license.
     pub waived: Option<Waived>,
-    /// A person revoked its license, which is final.
+    /// A person revoked its license, which is final until a person takes it back.
     pub revoked_by_person: bool,
+    /// A person stopped its license for now.
+    #[serde(default)]
+    pub suspended_by_person: bool,
+    /// A person gave its license time until then, whatever is paid.
+    #[serde(default)]
+    pub extended_until: Option<Timestamp>,
+    /// The license that a person had replaced by the next generation.
+    #[serde(default)]
+    pub reissue: Option<LicenseId>,
+    /// When a person last asked to go on with it: from then on a mark of another system no longer holds it.
+    #[serde(default)]
+    pub retried_at: Option<Timestamp>,
     /// A person named the license that meets it, and it is not adopted yet.
     pub attached: Option<Attached>,
     /// Its licenses by generation.
@@ -79,8 +91,17 @@ pub struct Waived {
 pub struct Attached {
     /// The engine that holds it.
     pub provider: ProviderName,
-    /// The engine's own id.
+    /// The engine's own id, or another of its names for it.
     pub provider_id: String,
+}
+
+/// A license as something named it that is no event of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// The engine's own id, or another of its names for it.
+    pub text: String,
+    /// What named it: a metadata key, `operator` or `purchase`.
+    pub by: String,
 }
 
 /// One license of a unit, as its events left it.
@@ -92,10 +113,16 @@ pub struct License {
     pub provider: ProviderName,
     /// The engine's own id.
     pub provider_id: String,
-    /// The engine's product; empty for an adopted one.
+    /// Other ids that the engine has for it, by the engine's own words for them.
+    #[serde(default)]
+    pub also: BTreeMap<String, String>,
+    /// The engine's product; empty for one that was adopted without asking the engine.
     pub product: String,
     /// We did not make it.
     pub adopted: bool,
+    /// What it was adopted by, where the engine was not asked.
+    #[serde(default)]
+    pub named: Option<Named>,
     /// What the sale meant when it was made or last changed.
     pub mapping: Option<Mapping>,
     /// What it is like.
@@ -131,6 +158,9 @@ pub struct Asked {
     pub terms: LicenseTerms,
     /// What the sale means.
     pub mapping: Mapping,
+    /// The license to adopt, as it was named.
+    #[serde(default)]
+    pub named: Option<String>,
     /// When it was announced.
     pub asked_at: Timestamp,
     /// Nobody else looks up or creates before this.
@@ -200,9 +230,9 @@ impl Unit {
         self.open_calls().any(|asked| asked.is_about(generation, action))
     }
 
-    /// An earlier create that may have made a license nobody has seen yet.
-    pub fn create_in_doubt(&self) -> Option<&Asked> {
-        self.open_calls().find(|asked| asked.action == Action::Create)
+    /// An earlier call that may have made a license, or made one ours, of which nobody has heard yet.
+    pub fn making_in_doubt(&self) -> Option<&Asked> {
+        self.open_calls().find(|asked| matches!(asked.action, Action::Create | Action::Adopt))
     }
 
     fn open_calls(&self) -> impl Iterator<Item = &Asked> {
@@ -218,6 +248,11 @@ impl Asked {
 }
 
 impl License {
+    /// Whether it was adopted without asking the engine: its product is not known, so it cannot be addressed there.
+    pub fn is_unchecked(&self) -> bool {
+        self.adopted && self.product.is_empty()
+    }
+
     /// Whether it was stopped for good.
     pub fn is_revoked(&self) -> bool {
         matches!(self.standing, Standing::Revoked(_))

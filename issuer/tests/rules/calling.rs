@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use keyledger_eventlog::checkpoint::Cursor;
 use keyledger_eventlog::log::{Append, EventLog};
 use keyledger_issuer::provider::{Capabilities, Change, Create, Held, Provider, ProviderError, Target, Terms};
 use keyledger_issuer::{Engines, Issuer, NAME, Options, Parts};
-use keyledger_schemas::clock::Clock;
+use keyledger_schemas::clock::{Clock, ManualClock};
 use keyledger_schemas::event::{Event, RevokeRequested};
 use keyledger_schemas::ids::ProviderName;
 use serde_json::json;
@@ -73,11 +74,11 @@ async fn nobody_looks_up_or_creates_before_the_wait_is_over() {
     world.engine.fail(Call::Create, Fault::Hangs);
     killed(Box::pin(world.bench.feed(&[october()]))).await;
     let wait_until = &world.data("license.requested").await[0]["wait_until"];
-    assert_eq!(wait_until, "2026-10-02T00:00:25Z", "two calls of ten seconds each, and the time to settle");
+    assert_eq!(wait_until, "2026-10-02T00:00:45Z", "four calls of ten seconds each, and the time to settle");
     world.bench.restart().await;
-    world.on("2026-10-02T00:00:24Z").await;
+    world.on("2026-10-02T00:00:44Z").await;
     assert_eq!(world.engine.calls(), [Call::Find, Call::Create], "the successor waits");
-    world.on("2026-10-02T00:00:25Z").await;
+    world.on("2026-10-02T00:00:45Z").await;
     assert_eq!(world.engine.calls()[2..], [Call::Find, Call::Create], "and then looks first");
     assert_eq!(world.licenses().await, [ACTIVE]);
 }
@@ -88,7 +89,7 @@ async fn a_create_of_unknown_outcome_is_not_looked_up_before_the_engine_has_sett
     let mut world = World::at_engine(Capabilities { settle, ..ABLE }).await;
     world.engine.fail(Call::Create, Fault::AnswerLost);
     world.sees([october()]).await;
-    for _ in 0..8 {
+    for _ in 0..10 {
         world.bench.clock.advance(Duration::from_secs(10));
         world.settle().await;
         world.retries(UNIT).await;
@@ -120,6 +121,38 @@ async fn a_request_outlives_neither_its_lease_nor_its_wait() {
     for requested in world.data("license.requested").await {
         let wait_until = requested["wait_until"].as_str().unwrap().parse().unwrap();
         assert!(lease.due_at >= Some(wait_until));
+    }
+}
+
+/// A clock that goes on whenever it is read, like a real one.
+struct Moving(ManualClock);
+
+impl Clock for Moving {
+    fn now(&self) -> Timestamp {
+        self.0.advance(Duration::from_millis(3));
+        self.0.now()
+    }
+}
+
+#[tokio::test]
+async fn every_call_is_sent_although_time_passes_after_it_was_announced() {
+    let keeps_customers = Capabilities { keeps_customers: true, ..ABLE };
+    for able in [ABLE, keeps_customers] {
+        let mut world = World::at_engine(able).await;
+        let clock = Arc::new(Moving(ManualClock::at(world.bench.clock.now())));
+        let parts = Parts { clock, ..parts(&world, "test") };
+        let mut issuer = Issuer::start(parts, &CancellationToken::new()).await.unwrap().unwrap();
+        let renewed = invoice_paid("in_2", "2026-11-01", &[line("pro", 1, 4900, NOV)]);
+        let disputed = dispute("dp_1", "pi_1", 4900, "needs_response", "2026-11-02");
+        for body in [payment_of("in_1", "pi_1", "2026-10-01"), october(), renewed, disputed] {
+            world.bench.log.append(Append::events(vec![stripe_event(&body)])).await.unwrap();
+            issuer.run_until_idle().await.unwrap();
+        }
+        assert_eq!(world.held(), ["suspended 1x, expires 2026-12-04"]);
+        world.engine.left("lic_by_hand", "pro", "");
+        world.bench.issuer = issuer;
+        world.attaches(UNIT, "stub", "lic_by_hand").await;
+        assert!(world.engine.calls().contains(&Call::Adopt));
     }
 }
 
@@ -181,9 +214,11 @@ async fn a_second_license_with_our_reference_is_surplus() {
             provider_id: id.to_owned(),
             reference: unit_id(UNIT).reference(1),
             product: "pro".to_owned(),
-            terms: Terms { expires_at: None, seats: 1, features: std::collections::BTreeSet::new() },
+            terms: Terms { expires_at: None, seats: 1, features: [].into(), max_release: None },
             state: "active",
             visible_at: at("2026-01-01"),
+            owner: None,
+            sale: (String::new(), None),
         });
     }
     world.sees([october()]).await;
@@ -230,6 +265,24 @@ async fn an_engine_that_hangs_delays_neither_intake_nor_other_purchases() {
     .await;
     assert_eq!(slow.calls(), [Call::Find], "it still hangs");
     running.abort();
+}
+
+#[tokio::test]
+async fn an_engine_that_is_not_ready_is_told_of_and_stops_nobody() {
+    let mut world = World::new().await;
+    let engines = Engines::new(world.bench.engines.clone());
+    world.engine.is_not_ready("the token may not read users");
+    let stop = CancellationToken::new();
+    let parts = Parts { engines: engines.clone(), ..parts(&world, "test") };
+    let issuer = Issuer::start(parts, &stop).await.unwrap().unwrap();
+    let running = tokio::spawn(issuer.run(stop.clone()));
+    world.bench.log.append(Append::events(vec![stripe_event(&october())])).await.unwrap();
+    eventually(async || world.held().len() == 1).await;
+    eventually(async || engines.problems().get("stub").is_some_and(|said| said == "the token may not read users"))
+        .await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+    world.bench.restart().await;
 }
 
 #[tokio::test]
@@ -364,13 +417,15 @@ async fn a_create_lost_in_a_crash_stays_in_doubt_when_the_next_look_up_fails() {
         provider_id: "lic_orphan".to_owned(),
         reference: unit_id(UNIT).reference(1),
         product: "pro".to_owned(),
-        terms: Terms { expires_at: None, seats: 1, features: std::collections::BTreeSet::new() },
+        terms: Terms { expires_at: None, seats: 1, features: [].into(), max_release: None },
         state: "active",
         visible_at: at("2026-01-01"),
+        owner: None,
+        sale: (String::new(), None),
     });
     world.bench.restart().await;
     world.engine.fail(Call::Find, Fault::Unavailable);
-    world.on("2026-10-02T00:00:21Z").await;
+    world.on("2026-10-02T00:00:41Z").await;
     world.sees([refund("re_1", "pi_1", 4900, "succeeded", "2026-10-02")]).await;
     world.patience().await;
     assert_eq!(world.engine.licenses()[0].state, "revoked", "nobody forgets that it may be there");

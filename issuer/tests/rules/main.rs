@@ -2,7 +2,13 @@
 //! test holds which sentence.
 
 #[cfg(test)]
+mod addons;
+#[cfg(test)]
+mod adopting;
+#[cfg(test)]
 mod calling;
+#[cfg(test)]
+mod customers;
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
@@ -13,6 +19,8 @@ mod money_back;
 mod one_off;
 #[cfg(test)]
 mod opening;
+#[cfg(test)]
+mod people;
 #[cfg(test)]
 mod seats;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use keyledger_schemas::settings::{CatalogEntry, Policy};
 use serde_json::{Value, json};
 
 use crate::engine::ABLE;
-use crate::stripe::{And, NOV, OCT, invoice_paid, item, line, metered, paid, seen, session, sub};
+use crate::stripe::{And, NOV, OCT, customer, invoice_paid, item, line, metered, paid, seen, session, sub};
 use crate::world::{World, entry, everything};
 
 fn october() -> Vec<u8> {
@@ -73,7 +73,8 @@ async fn every_metadata_key_of_the_two_vendors_is_understood() {
     ] {
         let mut world = World::with(catalog()).await;
         world.configured(|settings| settings.providers.extend(["cryptolens".into(), "cryptlex".into()])).await;
-        world.sees_at_once([subscribed(metadata.clone()), october()]).await;
+        let buyer = customer("cus_1", Some("a@example.com"), None, "2026-10-01");
+        world.sees_at_once([buyer, subscribed(metadata.clone()), october()]).await;
         assert_eq!(meant(&world).await, expected, "{metadata}");
     }
 }
@@ -142,6 +143,7 @@ async fn a_mark_of_another_system_waits_for_a_person_where_the_policy_says_case(
     world.sees_at_once([subscribed(json!({ "skm_temp_var": "1" })), october()]).await;
     assert_eq!(world.open().await, ["no_key sub_1/si_pro/1"]);
     assert!(world.engine.calls().is_empty());
+    world.engine.left("lic_by_hand", "pro", "");
     world.attaches("sub_1/si_pro/1", "stub", "lic_by_hand").await;
     assert_eq!(world.open().await, [""; 0]);
 }

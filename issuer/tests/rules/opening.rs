@@ -73,6 +73,19 @@ async fn where_an_invoice_has_more_lines_than_shown_the_items_of_the_snapshot_at
 }
 
 #[tokio::test]
+async fn a_sight_of_a_paid_invoice_with_all_its_lines_counts_before_a_newer_one_with_some() {
+    let lines = [line("a", 1, 1000, OCT), line("b", 1, 2000, OCT)];
+    let some = json!({ "lines": { "data": [line("a", 1, 1000, OCT)], "has_more": true } });
+    let whole = seen("invoice.paid", "2026-10-01", paid("in_1", "2026-10-01", &lines));
+    let cut = seen("invoice.updated", "2026-10-02", paid("in_1", "2026-10-01", &lines).and(some));
+    for bodies in [[whole.clone(), cut.clone()], [cut, whole]] {
+        let mut world = World::new().await;
+        world.sees(bodies).await;
+        assert_eq!(world.licenses().await.len(), 2);
+    }
+}
+
+#[tokio::test]
 async fn a_paid_subscription_session_proves_that_its_invoice_is_paid() {
     let mut world = World::new().await;
     let session = session("subscription", "paid", 4900).and(json!({ "subscription": "sub_1", "invoice": "in_1" }));

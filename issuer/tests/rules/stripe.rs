@@ -172,6 +172,12 @@ pub fn dispute(id: &str, intent: &str, amount: i64, status: &str, created: &str)
     seen("charge.dispute.updated", created, dispute)
 }
 
+/// A customer as they are called now.
+pub fn customer(id: &str, email: Option<&str>, name: Option<&str>, created: &str) -> Vec<u8> {
+    let customer = json!({ "id": id, "object": "customer", "email": email, "name": name, "metadata": {} });
+    seen("customer.updated", created, customer)
+}
+
 /// A Checkout session `cs_1` of `mode`.
 pub fn session(mode: &str, payment_status: &str, total: i64) -> Value {
     json!({

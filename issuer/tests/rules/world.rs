@@ -15,7 +15,9 @@ use keyledger_issuer::store::{self, WorkingSet};
 use keyledger_schemas::clock::Clock;
 use keyledger_schemas::envelope::Recorded;
 use keyledger_schemas::event::{
-    AttachRequested, Event, ObligationWaived, RetryRequested, RevokeRequested, SETTINGS_STREAM, SettingsChanged,
+    Action, AttachRequested, Event, ExtendRequested, LicenseRequested, LicenseTerms, ObligationWaived,
+    ReinstateRequested, ReissueRequested, RetryRequested, RevokeRequested, SETTINGS_STREAM, SettingsChanged,
+    SuspendRequested,
 };
 use keyledger_schemas::ids::{ProviderName, PurchaseId, UnitId};
 use keyledger_schemas::settings::{CatalogEntry, DecidingSettings, Policy};
@@ -135,6 +137,28 @@ impl World {
         self.operator(Event::ObligationWaived(ObligationWaived { unit: unit_id, through, reason }), unit).await;
     }
 
+    pub async fn suspends(&mut self, unit: &str) {
+        let reason = "asked to".to_owned();
+        self.operator(Event::SuspendRequested(SuspendRequested { unit: unit_id(unit), reason }), unit).await;
+    }
+
+    pub async fn reinstates(&mut self, unit: &str) {
+        let reason = "asked to".to_owned();
+        self.operator(Event::ReinstateRequested(ReinstateRequested { unit: unit_id(unit), reason }), unit).await;
+    }
+
+    pub async fn extends(&mut self, unit: &str, until: &str) {
+        let (unit_id, until, reason) = (unit_id(unit), at(until), "asked to".to_owned());
+        self.operator(Event::ExtendRequested(ExtendRequested { unit: unit_id, until, reason }), unit).await;
+    }
+
+    /// The unit's license of this generation is to be replaced.
+    pub async fn reissues(&mut self, unit: &str, generation: u32) {
+        let (unit_id, reason) = (unit_id(unit), "asked to".to_owned());
+        let license = unit_id.license(generation);
+        self.operator(Event::ReissueRequested(ReissueRequested { unit: unit_id, license, reason }), unit).await;
+    }
+
     pub async fn attaches(&mut self, unit: &str, provider: &str, provider_id: &str) {
         let attached = AttachRequested {
             unit: unit_id(unit),
@@ -143,6 +167,22 @@ impl World {
             reason: "asked to".to_owned(),
         };
         self.operator(Event::AttachRequested(attached), unit).await;
+    }
+
+    /// An issuer announces the adoption of a license for a price that is not mapped to its engine, and dies.
+    pub async fn dies_adopting(&mut self, unit: &str, provider: &str, named: &str, attempt: u32) {
+        let requested = LicenseRequested {
+            unit: unit_id(unit),
+            generation: 1,
+            license: unit_id(unit).license(1),
+            attempt,
+            action: Action::Adopt,
+            terms: LicenseTerms { paid_until: None, expires_at: None, seats: 1, features: [].into() },
+            mapping: desired::fallback(&ProviderName::from(provider)),
+            named: Some(named.to_owned()),
+            wait_until: self.bench.clock.now() + Duration::from_secs(30),
+        };
+        self.operator(Event::LicenseRequested(requested), unit).await;
     }
 
     async fn operator(&mut self, event: Event, unit: &str) {
@@ -202,10 +242,16 @@ impl World {
     }
 
     async fn context(&self, purchase: &Purchase) -> Context {
-        let mut set = WorkingSet::new(self.bench.log.clone());
-        let catalogue = set.catalogue_of(purchase).await.unwrap();
-        let providers = Engines::new(self.bench.engines.clone()).capabilities();
-        Context { settings: self.settings.clone(), catalogue, providers }
+        let engines = Engines::new(self.bench.engines.clone());
+        WorkingSet::new(self.bench.log.clone()).context_of(purchase, self.settings.clone(), &engines).await.unwrap()
+    }
+
+    /// A second engine beside the scripted one, and the settings that say so.
+    pub async fn joined_by(&mut self, engine: &Engine) {
+        self.bench.engines.push(Arc::new(engine.clone()));
+        self.bench.restart().await;
+        let name = engine.name().clone();
+        self.configured(|settings| settings.providers.extend([name])).await;
     }
 
     /// Our events of this kind, in order.

@@ -26,7 +26,7 @@ impl Provider for Hung {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { settle: Duration::ZERO, enforces_expiry: true, reinstates_revoked: true }
+        Capabilities { settle: Duration::ZERO, enforces_expiry: true, reinstates_revoked: true, keeps_customers: false }
     }
 
     async fn find(&self, _reference: &str, _product: &str) -> Result<Vec<Held>, ProviderError> {
