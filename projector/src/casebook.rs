@@ -233,8 +233,21 @@ pub fn mirror_diverged(kept: Option<CaseRow>, diverged: &MirrorDiverged, event: 
     row
 }
 
-/// What becomes of that case when the mirror is the log's again.
-pub fn mirror_mended(mut kept: CaseRow, event: &Recorded) -> CaseRow {
+/// The case of something that Stripe refused. What a person waived stays so until it is refused for another reason.
+pub fn refused(kept: Option<CaseRow>, kind: &'static str, subject: &str, detail: String, event: &Recorded) -> CaseRow {
+    let case = DerivedCase { detail: Some(detail), ..DerivedCase::about(kind, subject) };
+    let goes_on = |row: &CaseRow| match row.status {
+        Status::Open => true,
+        Status::Closed => false,
+        Status::Waived => row.detail == case.detail,
+    };
+    let mut row = kept.filter(goes_on).unwrap_or_else(|| CaseRow::opened(&case, event));
+    row.update(&case, None, event);
+    row
+}
+
+/// What becomes of such a case when what was wrong is right again.
+pub fn settled(mut kept: CaseRow, event: &Recorded) -> CaseRow {
     if kept.status != Status::Closed {
         kept.close(event);
     }

@@ -376,7 +376,7 @@ mod tests {
     async fn sqlite_finds_what_it_deletes_by_an_index() {
         let mut db = Db::Sqlite(SqliteConnection::connect("sqlite::memory:").await.unwrap());
         db.run(include_str!("../migrations/sqlite/0001_views.sql")).await.unwrap();
-        for table in ["obligation", "license", "sold"] {
+        for table in ["obligation", "license", "license_name", "paid_price", "sold"] {
             let plan = format!("explain query plan delete from {table} where (scope, purchase) in (values ($1, $2))");
             let Db::Sqlite(connection) = &mut db else { panic!() };
             let steps: Vec<(i64, i64, i64, String)> =

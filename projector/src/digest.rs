@@ -72,8 +72,24 @@ pub const TABLES: &[Table] = &[
         "license",
         ["id"],
         ", scope, source, mode, purchase, item, number, generation, customer, state, reason, origin, provider, provider_id, \
-         product, key_sealed, key_id, key_hash, key_last4, seats, features, paid_until, expires_at, perpetual, \
+         also, product, key_sealed, key_id, key_hash, key_last4, seats, features, paid_until, expires_at, perpetual, \
          issued_at, sort_key"
+    ),
+    table!("license_name", ["license", "kind"], ", scope, purchase, id"),
+    table!(
+        "paid_price",
+        ["scope", "purchase", "price", "currency"],
+        ", source, mode, product, times, amount_minor, first_paid_at, means"
+    ),
+    table!(
+        "provider_customer",
+        ["scope", "customer", "provider"],
+        ", id, source, mode, made, shared, linked_at, synced_at, refused, last_position"
+    ),
+    table!(
+        "reconciled",
+        ["source", "mode"],
+        ", at, since, events_seen, events_appended, objects_seen, objects_appended, last_position"
     ),
     table!(
         "casefile",

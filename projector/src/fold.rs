@@ -19,7 +19,7 @@ use crate::facts::{Kind, Node, ObjectFacts};
 use crate::sql::ViewsError;
 use crate::store;
 use crate::waiting;
-use crate::working::ScopeSet;
+use crate::working::{self, ScopeSet};
 
 /// Rows in memory beyond which a change that reaches many purchases is written in between.
 const ROWS_MAX: usize = 4096;
@@ -112,6 +112,7 @@ impl<'c> Fold<'c> {
         let set = scope_set(&mut self.scopes, &event.scope);
         let mut touched = BTreeSet::new();
         let mut catalog = Vec::new();
+        let mut reachable = Vec::new();
         for fact in facts {
             match fact {
                 Fact::PriceSeen(seen) => {
@@ -129,7 +130,12 @@ impl<'c> Fold<'c> {
                     set.catalog_changed("product", seen.id.as_str());
                 }
                 Fact::CustomerSeen(seen) => {
-                    set.customer(self.db, seen.id.as_str(), event.position).await?.observe(seen);
+                    let customer = set.customer(self.db, seen.id.as_str(), event.position).await?;
+                    let had_email = customer.has_email();
+                    customer.observe(seen);
+                    if customer.has_email() != had_email {
+                        reachable.push(seen.id.to_string());
+                    }
                 }
                 _ => touched.extend(observe(set, self.db, fact, event).await?),
             }
@@ -142,6 +148,11 @@ impl<'c> Fold<'c> {
         }
         let places = touched.iter().filter_map(|node| set.graph.objects.get(node)?.purchase.clone());
         purchases.extend(places);
+        if working::asks_for_email(&self.settings) {
+            for customer in &reachable {
+                purchases.extend(set.purchases_of(self.db, customer).await?);
+            }
+        }
         for purchase in &purchases {
             set.derive(self.db, purchase, &self.settings, event).await?;
         }
@@ -173,6 +184,12 @@ impl<'c> Fold<'c> {
             Event::BodyRefused(refused) => self.body_refused(refused, event).await,
             Event::MirrorDiverged(diverged) => self.mirror_diverged(diverged, event).await,
             Event::MirrorMended(mended) => self.mirror_mended(mended, event).await,
+            Event::CustomerLinked(linked) => store::put_linked(self.db, linked, event).await,
+            Event::CustomerSynced(synced) => store::put_synced(self.db, synced, event).await,
+            Event::MetadataRefused(refused) => self.metadata_refused(refused, event).await,
+            Event::MetadataWritten(written) => self.metadata_written(written, event).await,
+            Event::FetchRefused(refused) => self.fetch_refused(refused, event).await,
+            Event::ReconcileCompleted(completed) => store::put_reconciled(self.db, completed, event).await,
             // A key that was shown changes no view; everything else is about a unit.
             _ => Ok(()),
         }

@@ -6,6 +6,7 @@ mod load;
 pub(crate) mod postgres;
 mod save;
 mod save_derived;
+mod save_elsewhere;
 pub(crate) mod sqlite;
 
 use keyledger_eventlog::consumer::Checkpoint;
@@ -20,6 +21,7 @@ pub(crate) use broken::set_aside_seen;
 pub(crate) use load::*;
 pub(crate) use save::*;
 pub(crate) use save_derived::*;
+pub(crate) use save_elsewhere::*;
 
 /// Which tables and which fold the rows are of.
 pub(crate) const META: &str = "select schema_version, projection_version from view_meta where id = 1";

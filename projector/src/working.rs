@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use keyledger_schemas::envelope::{Position, Recorded};
 use keyledger_schemas::ids::{CaseId, PurchaseId, Scope};
+use keyledger_schemas::mapping;
 use keyledger_schemas::settings::DecidingSettings;
 
 use crate::casebook::{self, CaseRow};
@@ -79,6 +80,12 @@ pub struct ScopeSet {
     dirty_links: BTreeSet<(Node, Node)>,
     dirty_catalog: BTreeSet<(&'static str, String)>,
     dirty_customers: BTreeSet<String>,
+}
+
+/// Whether anything may be sold at an engine that makes no license for somebody without an address.
+pub fn asks_for_email(settings: &DecidingSettings) -> bool {
+    let sold_at = settings.catalog.iter().map(|entry| &entry.provider);
+    settings.providers.iter().chain(sold_at).any(mapping::needs_email)
 }
 
 impl ScopeSet {
@@ -261,6 +268,40 @@ impl ScopeSet {
         Ok(facts)
     }
 
+    /// Whether the buyer's address is known from the customer. Asked only where settings sell at an engine that wants one.
+    async fn customer_has_email(
+        &mut self,
+        db: &mut Db,
+        id: &str,
+        settings: &DecidingSettings,
+    ) -> Result<bool, ViewsError> {
+        if !asks_for_email(settings) {
+            return Ok(false);
+        }
+        let Some(set) = self.purchases.get(id) else { return Ok(false) };
+        let mut objects = set.members.iter().filter_map(|node| self.graph.objects.get(node));
+        let Some(customer) = objects.find_map(|object| object.facts.summary().customer) else { return Ok(false) };
+        let is_new = !self.customers.contains_key(&customer) && self.looked_up.insert(("customer", customer.clone()));
+        if is_new && let Some((facts, first)) = store::customer(db, &self.key, &customer).await? {
+            self.customers.insert(customer.clone(), (facts, first, first));
+        }
+        Ok(self.customers.get(&customer).is_some_and(|(facts, ..)| facts.has_email()))
+    }
+
+    /// The purchases of a customer, by Stripe id.
+    pub async fn purchases_of(&mut self, db: &mut Db, customer: &str) -> Result<BTreeSet<String>, ViewsError> {
+        let mut found = BTreeSet::from_iter(store::purchases_of(db, &self.key, customer).await?);
+        // What is in memory is newer than the rows.
+        for (id, set) in &self.purchases {
+            if set.head.customer.as_deref() == Some(customer) {
+                found.insert(id.clone());
+            } else {
+                found.remove(id);
+            }
+        }
+        Ok(found)
+    }
+
     /// What our own events say about a unit. It counts as changed.
     pub async fn unit(
         &mut self,
@@ -308,6 +349,7 @@ impl ScopeSet {
     ) -> Result<(), ViewsError> {
         self.open(db, id, event).await?;
         self.look_up_catalog(db, id).await?;
+        let customer_has_email = self.customer_has_email(db, id, settings).await?;
         let purchase_id = PurchaseId::new(self.scope.clone(), id);
         let Some(set) = self.purchases.get_mut(id) else { return Ok(()) };
         let mut names = set.head.names.clone();
@@ -315,8 +357,14 @@ impl ScopeSet {
             set.members.iter().filter_map(|node| self.graph.objects.get(node)).map(|object| (&object.node, object));
         let objects: BTreeMap<&Node, &Object> = objects.collect();
         let units = set.units.iter().map(|((item, number), facts)| ((item.as_str(), *number), facts)).collect();
-        let mut rows =
-            PurchaseRows { id: &purchase_id, objects, units, names: &set.head.names, catalog: &self.catalog };
+        let mut rows = PurchaseRows {
+            id: &purchase_id,
+            objects,
+            units,
+            names: &set.head.names,
+            catalog: &self.catalog,
+            customer_has_email,
+        };
         names.learn(&rows);
         rows.names = &names;
         let derived = derive(&rows, settings);

@@ -216,6 +216,8 @@ create table license (
     origin text collate "C" not null,
     provider text collate "C",
     provider_id text collate "C",
+    -- JSON: other ids that the engine has for it, by the engine's own words for them.
+    also text collate "C" not null,
     product text collate "C",
     key_sealed text collate "C",
     key_id text collate "C",
@@ -232,10 +234,79 @@ create table license (
 
 create index license_purchase on license (scope, purchase);
 create index license_customer on license (scope, customer);
-create index license_provider_id on license (provider_id);
 create index license_key_hash on license (key_hash) where key_hash is not null;
 create index license_key_last4 on license (key_last4) where key_last4 is not null;
 create unique index license_sort on license (sort_key);
+
+-- Derived: every id by which an engine knows a license, for search.
+create table license_name (
+    scope text collate "C" not null,
+    purchase text collate "C" not null,
+    license text collate "C" not null,
+    -- `id` for the engine's own id, else the engine's word for it (`globalId`).
+    kind text collate "C" not null,
+    id text collate "C" not null,
+    constraint license_name_pk primary key (license, kind)
+);
+
+create index license_name_purchase on license_name (scope, purchase);
+create index license_name_id on license_name (id);
+
+-- Derived: what was paid for each price in a purchase, and what that means by the settings.
+create table paid_price (
+    scope text collate "C" not null,
+    purchase text collate "C" not null,
+    price text collate "C" not null,
+    currency text collate "C" not null,
+    source text collate "C" not null,
+    mode text collate "C" not null,
+    product text collate "C",
+    times bigint not null,
+    amount_minor bigint not null,
+    first_paid_at text collate "C",
+    -- license, addon, skip, unusable, nothing
+    means text collate "C" not null,
+    constraint paid_price_pk primary key (scope, purchase, price, currency)
+);
+
+create index paid_price_means on paid_price (means, mode);
+
+-- Written by customer.linked and customer.synced: who a customer of Stripe's is at a license engine.
+create table provider_customer (
+    scope text collate "C" not null,
+    -- cus_…; for a sale without a customer, the purchase.
+    customer text collate "C" not null,
+    provider text collate "C" not null,
+    -- The engine's own id.
+    id text collate "C" not null,
+    source text collate "C" not null,
+    mode text collate "C" not null,
+    made bigint not null,
+    -- The engine said that another customer of Stripe's has the same one.
+    shared bigint not null,
+    linked_at text collate "C" not null,
+    synced_at text collate "C",
+    -- What the engine said when it did not take a new name or address.
+    refused text collate "C",
+    last_position bigint not null,
+    constraint provider_customer_pk primary key (scope, customer, provider)
+);
+
+create index provider_customer_id on provider_customer (id);
+
+-- Written by reconcile.completed: the last time that the log was compared with what Stripe holds.
+create table reconciled (
+    source text collate "C" not null,
+    mode text collate "C" not null,
+    at text collate "C" not null,
+    since text collate "C" not null,
+    events_seen bigint not null,
+    events_appended bigint not null,
+    objects_seen bigint not null,
+    objects_appended bigint not null,
+    last_position bigint not null,
+    constraint reconciled_pk primary key (source, mode)
+);
 
 -- Derived: cases, open, closed and waived. They close by themselves when their fact changes, or by a waiver.
 create table casefile (

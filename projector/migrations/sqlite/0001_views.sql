@@ -216,6 +216,8 @@ create table license (
     origin text not null,
     provider text,
     provider_id text,
+    -- JSON: other ids that the engine has for it, by the engine's own words for them.
+    also text not null,
     product text,
     key_sealed text,
     key_id text,
@@ -232,10 +234,79 @@ create table license (
 
 create index license_purchase on license (scope, purchase);
 create index license_customer on license (scope, customer);
-create index license_provider_id on license (provider_id);
 create index license_key_hash on license (key_hash) where key_hash is not null;
 create index license_key_last4 on license (key_last4) where key_last4 is not null;
 create unique index license_sort on license (sort_key);
+
+-- Derived: every id by which an engine knows a license, for search.
+create table license_name (
+    scope text not null,
+    purchase text not null,
+    license text not null,
+    -- `id` for the engine's own id, else the engine's word for it (`globalId`).
+    kind text not null,
+    id text not null,
+    constraint license_name_pk primary key (license, kind)
+) strict;
+
+create index license_name_purchase on license_name (scope, purchase);
+create index license_name_id on license_name (id);
+
+-- Derived: what was paid for each price in a purchase, and what that means by the settings.
+create table paid_price (
+    scope text not null,
+    purchase text not null,
+    price text not null,
+    currency text not null,
+    source text not null,
+    mode text not null,
+    product text,
+    times integer not null,
+    amount_minor integer not null,
+    first_paid_at text,
+    -- license, addon, skip, unusable, nothing
+    means text not null,
+    constraint paid_price_pk primary key (scope, purchase, price, currency)
+) strict;
+
+create index paid_price_means on paid_price (means, mode);
+
+-- Written by customer.linked and customer.synced: who a customer of Stripe's is at a license engine.
+create table provider_customer (
+    scope text not null,
+    -- cus_…; for a sale without a customer, the purchase.
+    customer text not null,
+    provider text not null,
+    -- The engine's own id.
+    id text not null,
+    source text not null,
+    mode text not null,
+    made integer not null,
+    -- The engine said that another customer of Stripe's has the same one.
+    shared integer not null,
+    linked_at text not null,
+    synced_at text,
+    -- What the engine said when it did not take a new name or address.
+    refused text,
+    last_position integer not null,
+    constraint provider_customer_pk primary key (scope, customer, provider)
+) strict;
+
+create index provider_customer_id on provider_customer (id);
+
+-- Written by reconcile.completed: the last time that the log was compared with what Stripe holds.
+create table reconciled (
+    source text not null,
+    mode text not null,
+    at text not null,
+    since text not null,
+    events_seen integer not null,
+    events_appended integer not null,
+    objects_seen integer not null,
+    objects_appended integer not null,
+    last_position integer not null,
+    constraint reconciled_pk primary key (source, mode)
+) strict;
 
 -- Derived: cases, open, closed and waived. They close by themselves when their fact changes, or by a waiver.
 create table casefile (

@@ -15,4 +15,8 @@ drop table if exists product;
 drop table if exists sold;
 drop table if exists obligation;
 drop table if exists license;
+drop table if exists license_name;
+drop table if exists paid_price;
+drop table if exists provider_customer;
+drop table if exists reconciled;
 drop table if exists casefile;

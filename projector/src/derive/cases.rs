@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use keyledger_schemas::event::NotDone;
+use keyledger_schemas::mapping::{self, MappingError};
 use keyledger_schemas::money::Money;
 use keyledger_schemas::settings::{DecidingSettings, LeftPolicy};
 
+use super::addons::InEffect;
 use super::items::{Item, ItemKind};
 use super::periods::Period;
 use super::purchase::PurchaseRows;
@@ -57,58 +59,87 @@ impl DerivedCase {
     }
 }
 
+/// What was derived before the cases.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// What was paid.
+    pub sales: &'a Sales<'a>,
+    /// What was sold.
+    pub items: &'a [Item],
+    /// For how long.
+    pub periods: &'a [Period],
+    /// What is owed.
+    pub units: &'a [Unit],
+    /// What was sold as more of something else.
+    pub addons: &'a [InEffect],
+}
+
 /// All cases of a purchase.
-pub fn cases(
-    rows: &PurchaseRows<'_>,
-    settings: &DecidingSettings,
-    sales: &Sales<'_>,
-    items: &[Item],
-    periods: &[Period],
-    units: &[Unit],
-) -> Vec<DerivedCase> {
+pub fn cases(rows: &PurchaseRows<'_>, settings: &DecidingSettings, seen: &Seen<'_>) -> Vec<DerivedCase> {
     let mut cases = Vec::new();
-    let left = Left::of(rows, units);
+    let left = Left::of(rows, settings, seen.units);
     if settings.issues(&rows.id.scope.source, rows.id.scope.mode) {
-        cases.extend(units.iter().filter_map(|unit| unmet(rows, settings, sales, &left, unit)));
-        cases.extend(waiting_for_link(rows, sales, items, periods, units));
+        cases.extend(seen.units.iter().filter_map(|unit| unmet(rows, settings, seen.sales, &left, unit)));
+        cases.extend(waiting_for_link(rows, seen.sales, seen.items, seen.periods, seen.units));
+        cases.extend(no_email(rows, seen.units));
+        cases.extend(seen.units.iter().filter_map(|unit| not_adopted(rows, unit)));
     }
-    cases.extend(surplus(rows, &left, units));
-    cases.extend(mapping_errors(rows, units));
+    cases.extend(surplus(rows, &left, seen.units));
+    cases.extend(mapping_errors(rows, seen));
     cases.extend(disputes(rows));
     cases.extend(unknown_status(rows));
     cases
 }
 
+/// The engine whose ids `skm_key_id` and `skm_key_globalid` are.
+const CRYPTOLENS: &str = "cryptolens";
+
+/// What marks of our own begin with: they say that we are at work, not that somebody else was.
+const OWN_MARK: &str = "keyledger:";
+
 /// What another system left in the subscription's metadata.
 struct Left<'a> {
-    /// The license it names.
+    /// The license it names, where that is none that a unit of the purchase has.
     license: Option<&'a str>,
-    /// It marked the sale as charged without a key.
+    /// It marked the sale as charged without a key, and names none.
     marked: bool,
     /// The unit that the named license meets: the first unit of the first item that has periods.
     unit: Option<(&'a str, u32)>,
+    /// The named license is looked at before it is taken: its engine is configured.
+    is_asked_for: bool,
 }
 
 impl<'a> Left<'a> {
-    fn of(rows: &PurchaseRows<'a>, units: &'a [Unit]) -> Self {
+    fn of(rows: &PurchaseRows<'a>, settings: &DecidingSettings, units: &'a [Unit]) -> Self {
         let metadata = rows.subscription_metadata();
-        let value = |key: &str| metadata?.get(key).map(String::as_str).filter(|value| !value.trim().is_empty());
+        let value = |key: &str| metadata?.get(key).map(|value| value.trim()).filter(|value| !value.is_empty());
+        let (id, global) = (value("skm_key_id"), value("skm_key_globalid"));
+        let named = id.or(global);
+        let is_known = units.iter().flat_map(|unit| unit.facts.licenses.values()).any(|license| {
+            id.is_some_and(|id| license.provider_id == id) || global.is_some_and(|id| license.has_global_id(id))
+        });
         let unit = units.iter().find(|unit| unit.has_periods && unit.number == 1);
         Self {
-            license: value("skm_key_id").or_else(|| value("skm_key_globalid")),
-            marked: metadata.is_some_and(|metadata| metadata.contains_key("skm_temp_var")),
+            license: named.filter(|_| !is_known),
+            marked: named.is_none() && value("skm_temp_var").is_some_and(|mark| !mark.starts_with(OWN_MARK)),
             unit: unit.map(|unit| (unit.item.as_str(), unit.number)),
+            is_asked_for: settings.providers.iter().any(|provider| provider.as_str() == CRYPTOLENS),
         }
     }
 
-    /// A person must decide, by policy.
-    fn is_held(&self, settings: &DecidingSettings) -> bool {
-        settings.policy.left_by_other_system == LeftPolicy::Case && self.marked && self.license.is_none()
+    /// A person must decide, by policy, and none has.
+    fn is_held(&self, settings: &DecidingSettings, unit: &Unit) -> bool {
+        self.marked && settings.policy.left_by_other_system == LeftPolicy::Case && !unit.facts.retried
     }
 
-    /// The named license meets this unit, and is being adopted.
-    fn meets(&self, unit: &Unit) -> bool {
+    /// The named license is this unit's, if it is anyone's.
+    fn names_for(&self, unit: &Unit) -> bool {
         self.license.is_some() && self.unit == Some((unit.item.as_str(), unit.number))
+    }
+
+    /// The named license meets this unit: nobody is asked, so it is adopted as soon as the issuer sees it.
+    fn meets(&self, unit: &Unit) -> bool {
+        self.names_for(unit) && !self.is_asked_for
     }
 }
 
@@ -166,9 +197,10 @@ fn cause(
             NotDone::Unavailable => "provider_unavailable",
             NotDone::Indeterminate => "indeterminate",
         };
-        return (cause, false, Some(answer.reason.clone()));
+        let adopting = answer.named.as_ref().map(|named| not_taken(named, &answer.reason));
+        return (cause, false, Some(adopting.unwrap_or_else(|| answer.reason.clone())));
     }
-    if left.is_held(settings) {
+    if left.is_held(settings, unit) {
         return ("left_by_other_system", false, None);
     }
     if unit.mapping.is_none() {
@@ -178,6 +210,9 @@ fn cause(
         let named = unit.price.as_ref().map(ToString::to_string);
         let detail = unit.mapping_error.as_ref().map(ToString::to_string).or(named);
         return ("unmapped_price", false, detail);
+    }
+    if lacks_email(rows, unit) {
+        return ("no_email", false, None);
     }
     if left.marked {
         return ("left_by_other_system", true, None);
@@ -225,10 +260,9 @@ fn surplus(rows: &PurchaseRows<'_>, left: &Left<'_>, units: &[Unit]) -> Vec<Deri
     let mut cases = Vec::new();
     for unit in units {
         let mut found = unit.facts.surplus.clone();
-        let known = unit.facts.licenses.values().any(|license| Some(license.provider_id.as_str()) == left.license);
-        if let Some(id) = left.license.filter(|_| left.meets(unit) && !known && unit.facts.license().is_some()) {
+        if let Some(id) = left.license.filter(|_| left.names_for(unit) && unit.facts.license().is_some()) {
             found
-                .entry(format!("cryptolens/{id}"))
+                .entry(format!("{CRYPTOLENS}/{id}"))
                 .or_insert_with(|| "the subscription's metadata names it".to_owned());
         }
         for (license, reason) in found {
@@ -243,14 +277,52 @@ fn surplus(rows: &PurchaseRows<'_>, left: &Left<'_>, units: &[Unit]) -> Vec<Deri
     cases
 }
 
-fn mapping_errors(rows: &PurchaseRows<'_>, units: &[Unit]) -> Vec<DerivedCase> {
-    let bad = units.iter().filter(|unit| unit.number == 1 && unit.has_periods);
-    let case = |unit: &Unit| {
-        let detail = unit.mapping_error.as_ref()?.to_string();
-        let subject = format!("{}/{}", rows.id, unit.item);
-        Some(DerivedCase { detail: Some(detail), ..DerivedCase::about("mapping_error", subject) })
+/// Whether the unit's license cannot be made because its engine wants to know whose it is, and nothing says.
+fn lacks_email(rows: &PurchaseRows<'_>, unit: &Unit) -> bool {
+    let wants = unit.mapping.as_ref().is_some_and(|mapping| mapping::needs_email(&mapping.provider));
+    wants && unit.facts.licenses.is_empty() && !rows.has_email()
+}
+
+/// That an address is missing before a license can be made.
+fn no_email(rows: &PurchaseRows<'_>, units: &[Unit]) -> Option<DerivedCase> {
+    let waits = |unit: &&Unit| open_kind(unit).is_some() && !unit.is_waived() && lacks_email(rows, unit);
+    let unit = units.iter().find(waits)?;
+    let provider = unit.mapping.as_ref().map(|mapping| mapping.provider.to_string()).unwrap_or_default();
+    Some(DerivedCase {
+        amount: unit.amount.clone(),
+        since: unit.first_paid_at,
+        detail: Some(format!("{provider} makes no license for somebody without an address")),
+        ..DerivedCase::about("no_email", rows.id.to_string())
+    })
+}
+
+/// That an engine does not give a license that was taken before it could be asked: what it holds is not known.
+fn not_adopted(rows: &PurchaseRows<'_>, unit: &Unit) -> Option<DerivedCase> {
+    let license = unit.facts.license().filter(|license| license.origin == "adopted")?;
+    let refused = unit.facts.answer.as_ref().filter(|answer| answer.answer == NotDone::Refused)?;
+    let named = refused.named.as_ref().filter(|_| open_kind(unit).is_none())?;
+    Some(DerivedCase {
+        unit: Some((unit.item.clone(), unit.number)),
+        cause: Some("provider_refused"),
+        detail: Some(not_taken(named, &refused.reason)),
+        attempts: unit.facts.attempts,
+        ..DerivedCase::about("not_adopted", format!("{}/{}", rows.id.unit(&unit.item, unit.number), license.generation))
+    })
+}
+
+fn not_taken(named: &str, reason: &str) -> String {
+    format!("license {named} is not taken: {reason}")
+}
+
+fn mapping_errors(rows: &PurchaseRows<'_>, seen: &Seen<'_>) -> Vec<DerivedCase> {
+    let bad = seen.units.iter().filter(|unit| unit.number == 1 && unit.has_periods);
+    let bad = bad.filter_map(|unit| Some((&unit.item, unit.mapping_error.clone()?)));
+    let stray = seen.addons.iter().filter_map(|addon| Some((&addon.item, addon.without_base(seen.units)?)));
+    let case = |(item, error): (&String, MappingError)| DerivedCase {
+        detail: Some(error.to_string()),
+        ..DerivedCase::about("mapping_error", format!("{}/{item}", rows.id))
     };
-    bad.filter_map(case).collect()
+    bad.chain(stray).map(case).collect()
 }
 
 fn disputes(rows: &PurchaseRows<'_>) -> Vec<DerivedCase> {

@@ -140,6 +140,7 @@ pub struct Given {
     names: ItemNames,
     pub catalog: Catalog,
     pub settings: DecidingSettings,
+    pub customer_has_email: bool,
 }
 
 impl Given {
@@ -156,6 +157,7 @@ impl Given {
             names: ItemNames::default(),
             catalog: Catalog::default(),
             settings: settings.unwrap(),
+            customer_has_email: false,
         }
     }
 
@@ -295,6 +297,7 @@ impl Given {
             key: None,
             terms: LicenseTerms { paid_until, expires_at: paid_until, seats: 1, features: BTreeSet::new() },
             found: false,
+            also: [].into(),
         });
         self.own(item, number, &event)
     }
@@ -306,6 +309,7 @@ impl Given {
             units: self.units.iter().map(|((item, number), facts)| ((item.as_str(), *number), facts)).collect(),
             names: &self.names,
             catalog: &self.catalog,
+            customer_has_email: self.customer_has_email,
         }
     }
 
@@ -371,6 +375,7 @@ impl Given {
             action,
             terms: LicenseTerms { paid_until: None, expires_at: None, seats: 1, features: BTreeSet::new() },
             mapping: unit.mapping.clone().unwrap(),
+            named: None,
             wait_until: day(0),
         });
         self.own(item, number, &request)
@@ -384,6 +389,13 @@ impl Given {
     pub fn revoked(self, item: &str, number: u32, reason: RevokeReason) -> Self {
         let (unit, license) = (self.unit_id(item, number), self.license_id(item, number));
         self.own(item, number, &Event::LicenseRevoked(LicenseRevoked { unit, license, reason }))
+    }
+
+    /// Details of the cases of a kind.
+    pub fn details(&self, kind: &str) -> Vec<String> {
+        let derived = self.derive();
+        let of_kind = derived.cases.iter().filter(|case| case.kind == kind);
+        of_kind.map(|case| case.detail.clone().unwrap_or_default()).collect()
     }
 
     /// The price of a unit's mapping.

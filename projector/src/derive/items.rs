@@ -83,6 +83,8 @@ pub struct Item {
     pub kind: ItemKind,
     /// How many are bought now.
     pub quantity: u64,
+    /// As `quantity`, but 0 for what the current snapshot does not name any more.
+    pub present: u64,
     /// The most that were ever bought: as many units are shown.
     pub greatest_quantity: u64,
     /// Its price, where known.
@@ -183,9 +185,11 @@ fn subscription_item(rows: &PurchaseRows<'_>, paid_lines: &[PaidLine<'_>], name:
     let on_lines = paid_lines.iter().filter(|paid| paid.item.as_deref() == Some(name.as_str()));
     let on_lines = on_lines.filter(|paid| !paid.line.proration || paid.line.amount_minor > 0);
     let on_lines = on_lines.map(|paid| paid.line.quantity.unwrap_or(1));
+    let is_gone = shown.is_none() && current.is_some_and(|snapshot| !snapshot.items_truncated);
     Item {
         kind: ItemKind::Subscription,
         quantity,
+        present: if is_gone { 0 } else { quantity },
         greatest_quantity: in_snapshots.chain(on_lines).chain([quantity]).max().unwrap_or(quantity),
         price: price.map(|price| price.id.clone()),
         product: product_of(rows, price),
@@ -232,7 +236,7 @@ fn one_off(rows: &PurchaseRows<'_>, sales: &Sales<'_>) -> Vec<Item> {
     }
 }
 
-fn sold_once(
+pub(super) fn sold_once(
     rows: &PurchaseRows<'_>,
     name: String,
     kind: ItemKind,
@@ -244,6 +248,7 @@ fn sold_once(
         name,
         kind,
         quantity: quantity.unwrap_or(1),
+        present: quantity.unwrap_or(1),
         greatest_quantity: quantity.unwrap_or(1),
         price: price.map(|price| price.id.clone()),
         product: product_of(rows, price),

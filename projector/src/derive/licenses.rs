@@ -1,6 +1,6 @@
 //! License rows: every license a unit ever had, and units that were stopped before one was made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use keyledger_schemas::event::{RevokeReason, SealedKey, SuspendReason};
@@ -29,6 +29,8 @@ pub struct LicenseRow {
     pub origin: String,
     /// The engine, its id there, and the engine's product.
     pub provider: Option<(String, String, Option<String>)>,
+    /// Other ids that the engine has for it, by the engine's own words for them.
+    pub also: BTreeMap<String, String>,
     /// The key, sealed.
     pub key: Option<SealedKey>,
     /// What it allows.
@@ -73,7 +75,7 @@ impl Terms {
             expires_at: unit.expires_at.filter(|_| lives),
             perpetual: lives && unit.expires_at.is_none(),
             seats: unit.seats,
-            features: unit.mapping.as_ref().map(|mapping| mapping.features.clone()).unwrap_or_default(),
+            features: unit.features.clone(),
         }
     }
 }
@@ -115,6 +117,7 @@ fn made(unit: &Unit, license: &UnitLicense) -> LicenseRow {
         reason,
         origin: license.origin.clone(),
         provider: Some((license.provider.to_string(), license.provider_id.clone(), license.product.clone())),
+        also: license.also.clone(),
         key: license.key.clone(),
         terms,
         issued_at: Some(license.issued_at),
@@ -131,6 +134,7 @@ fn never_made(rows: &PurchaseRows<'_>, unit: &Unit) -> LicenseRow {
         reason: stopped_word(unit),
         origin: "none".to_owned(),
         provider: None,
+        also: BTreeMap::new(),
         key: None,
         terms: Terms::of_facts(unit),
         issued_at: None,
@@ -154,6 +158,7 @@ fn suspend_word(reason: SuspendReason) -> &'static str {
         SuspendReason::Disputed => "disputed",
         SuspendReason::QuantityReduced => "quantity_reduced",
         SuspendReason::Lapsed => "lapsed",
+        SuspendReason::Operator => "operator",
     }
 }
 

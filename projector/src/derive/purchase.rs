@@ -49,6 +49,8 @@ pub struct PurchaseRows<'a> {
     pub names: &'a ItemNames,
     /// What its prices and products are.
     pub catalog: &'a Catalog,
+    /// Its customer has an address.
+    pub customer_has_email: bool,
 }
 
 impl<'a> PurchaseRows<'a> {
@@ -95,6 +97,12 @@ impl<'a> PurchaseRows<'a> {
     /// Whose: as the subscription says, else a session, an invoice or a charge.
     pub fn customer(&self) -> Option<String> {
         self.objects.values().find_map(|object| object.facts.summary().customer)
+    }
+
+    /// Whether anything says where to write to its buyer: the customer, or a session or an invoice of the purchase.
+    pub fn has_email(&self) -> bool {
+        let shown = || self.objects.values().flat_map(|object| object.facts.summary().emails);
+        self.customer_has_email || shown().any(|email| !email.trim().is_empty())
     }
 
     /// The metadata of its first session.

@@ -774,6 +774,9 @@ mod left_by_other_systems {
             terms: LicenseTerms { paid_until: Some(day(31)), expires_at: None, seats: 1, features: [].into() },
             named_by: "skm_key_id".to_owned(),
             mapping: None,
+            product: None,
+            key: None,
+            also: [].into(),
         });
         let given = given.own("si_1", 1, &adopted);
         assert_eq!((given.cases(), given.licenses()), (none(), vec!["si_1/1 active".to_owned()]));

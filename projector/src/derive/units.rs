@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use keyledger_schemas::event::SuspendReason;
 use keyledger_schemas::ids::PriceId;
-use keyledger_schemas::mapping::{self, Mapping, MappingError};
+use keyledger_schemas::mapping::{self, Mapping, MappingError, Meaning};
 use keyledger_schemas::money::Money;
 use keyledger_schemas::settings::{CancelPolicy, Count, DecidingSettings, EndedPolicy, Policy, StopOrKeep, Term};
 use keyledger_schemas::stripe::fact::Metadata;
 use keyledger_schemas::stripe::status::SubscriptionStatus;
 
+use super::addons::{self, InEffect};
 use super::items::{Item, ItemKind};
 use super::periods::Period;
 use super::purchase::PurchaseRows;
@@ -84,8 +85,10 @@ pub struct Unit {
     pub suspended_by: Option<SuspendReason>,
     /// E: when its license should stop working; `None` for never, and where nothing counts.
     pub expires_at: Option<Timestamp>,
-    /// Seats of its license, where something says what the sale means.
+    /// Seats of its license, add-ons included, where something says what the sale means.
     pub seats: Option<u32>,
+    /// Features of its license, add-ons included.
+    pub features: BTreeSet<String>,
     /// What the sale means, where something says.
     pub mapping: Option<Mapping>,
     /// Why the sale's metadata cannot be used.
@@ -119,6 +122,7 @@ pub fn units(
     sales: &Sales<'_>,
     items: &[Item],
     periods: &[Period],
+    addons: &[InEffect],
 ) -> Vec<Unit> {
     let mut units = Vec::new();
     let mut items: Vec<Item> = items.to_vec();
@@ -132,6 +136,9 @@ pub fn units(
         let of_item: Vec<&Period> = periods.iter().filter(|period| period.item == item.name).collect();
         units.extend(of_one_item(rows, settings, sales, item, &of_item));
     }
+    for unit in &mut units {
+        addons::add(unit, addons);
+    }
     units.sort_by(|a, b| (&a.item, a.number).cmp(&(&b.item, b.number)));
     units
 }
@@ -141,6 +148,7 @@ fn orphan(name: &str) -> Item {
         name: name.to_owned(),
         kind: ItemKind::Subscription,
         quantity: 1,
+        present: 1,
         greatest_quantity: 1,
         price: None,
         product: None,
@@ -160,11 +168,14 @@ fn of_one_item(
     let own = |number: u32| rows.units.get(&(item.name.as_str(), number)).copied();
     let of_item = rows.units.iter().filter(|((name, _), _)| *name == item.name);
     let kept = of_item.clone().find_map(|(_, facts)| kept_mapping(facts, item));
-    let resolved = resolve(rows, settings, item);
-    let (anew, mapping_error) = match resolved {
-        Ok(mapping) => (mapping, None),
-        Err(error) => (None, Some(error)),
+    let (anew, no_license, mapping_error) = match meaning(rows, settings, item) {
+        Ok(Some(Meaning::License(mapping))) => (Some(*mapping), false, None),
+        Ok(Some(Meaning::Addon(_) | Meaning::Nothing)) => (None, true, None),
+        Ok(None) => (None, false, None),
+        Err(error) => (None, false, Some(error)),
     };
+    // What is sold as no license of its own opens nothing. A license that was made before stays as it is.
+    let periods = if no_license && kept.is_none() { &[] } else { periods };
     let adopted = || of_item.clone().find_map(|(_, facts)| adopted_mapping(facts, settings));
     // How many units there are is counted by one mapping for all of them.
     let shared = kept.cloned().or_else(|| anew.clone()).or_else(adopted);
@@ -187,14 +198,15 @@ fn of_one_item(
             Some(mapping) => number <= mapping.units_for(item.quantity),
             None => number == 1 && item.quantity > 0,
         };
-        let suspended_by = suspended_by(rows, &settings.policy, sales, owed);
+        let suspended_by = suspended_by(rows, &settings.policy, sales, &facts, owed);
         units.push(Unit {
             item: item.name.clone(),
             number,
             standing: standing(&facts, paid.until, suspended_by),
             suspended_by,
-            expires_at: expires_at(rows, &settings.policy, mapping.as_ref(), paid.until),
+            expires_at: extended(expires_at(rows, &settings.policy, mapping.as_ref(), paid.until), &facts),
             seats: mapping.as_ref().map(|mapping| mapping.seats_for(item.quantity)),
+            features: mapping.as_ref().map(|mapping| mapping.features.clone()).unwrap_or_default(),
             paid_until: paid.until,
             charged: paid.charged,
             is_owed_by_number: owed,
@@ -216,7 +228,7 @@ fn of_one_item(
 
 /// The mapping that a unit with a license keeps: the one recorded with its latest, as long as the price is the one it
 /// was found for or none is known. A unit without a license keeps nothing: a mended catalog heals it.
-fn kept_mapping<'f>(facts: &'f UnitFacts, item: &Item) -> Option<&'f Mapping> {
+pub(super) fn kept_mapping<'f>(facts: &'f UnitFacts, item: &Item) -> Option<&'f Mapping> {
     let (_, latest) = facts.licenses.last_key_value()?;
     let recorded = latest.mapping.as_ref()?;
     (item.price.is_none() || recorded.price == item.price).then_some(recorded)
@@ -235,10 +247,16 @@ fn adopted_mapping(facts: &UnitFacts, settings: &DecidingSettings) -> Option<Map
         grace: settings.policy.grace,
         options: BTreeMap::new(),
         price: None,
+        max_release: None,
     })
 }
 
-fn resolve(rows: &PurchaseRows<'_>, settings: &DecidingSettings, item: &Item) -> Result<Option<Mapping>, MappingError> {
+/// What the item means by today's settings and metadata.
+pub(super) fn meaning(
+    rows: &PurchaseRows<'_>,
+    settings: &DecidingSettings,
+    item: &Item,
+) -> Result<Option<Meaning>, MappingError> {
     let catalog_price = || item.price.as_ref().and_then(|price| rows.catalog.price_metadata(price));
     let price = Some(&item.price_metadata).filter(|metadata| !metadata.is_empty()).or_else(catalog_price);
     let product = item.product.as_ref().and_then(|product| rows.catalog.product_metadata(product));
@@ -310,7 +328,16 @@ fn standing(facts: &UnitFacts, paid_until: PaidUntil, suspended_by: Option<Suspe
 }
 
 /// Why a unit's license should stand still, if it should.
-fn suspended_by(rows: &PurchaseRows<'_>, policy: &Policy, sales: &Sales<'_>, owed: bool) -> Option<SuspendReason> {
+fn suspended_by(
+    rows: &PurchaseRows<'_>,
+    policy: &Policy,
+    sales: &Sales<'_>,
+    facts: &UnitFacts,
+    owed: bool,
+) -> Option<SuspendReason> {
+    if facts.suspended_by_person {
+        return Some(SuspendReason::Operator);
+    }
     if sales.disputed && policy.dispute_open == StopOrKeep::Suspend {
         return Some(SuspendReason::Disputed);
     }
@@ -336,7 +363,12 @@ fn stopped_by_status(rows: &PurchaseRows<'_>, policy: &Policy, sales: &Sales<'_>
     }
 }
 
-/// E. What is paid for ever does not expire, whatever becomes of the subscription.
+/// E, at least until when a person wants it. What does not expire needs no more time.
+fn extended(expires_at: Option<Timestamp>, facts: &UnitFacts) -> Option<Timestamp> {
+    expires_at.map(|at| facts.extended_until.map_or(at, |until| at.max(until)))
+}
+
+/// E, as far as it is paid. What is paid for ever does not expire, whatever becomes of the subscription.
 fn expires_at(
     rows: &PurchaseRows<'_>,
     policy: &Policy,

@@ -25,6 +25,11 @@ pub struct CustomerFacts {
 }
 
 impl CustomerFacts {
+    /// Whether an address is known.
+    pub fn has_email(&self) -> bool {
+        self.email.as_ref().is_some_and(|email| !email.trim().is_empty())
+    }
+
     /// Takes one more sight. What a deleted customer was called stays as it was.
     pub fn observe(&mut self, sight: &CustomerSeen) {
         let rank = (!sight.deleted, sight.seen.clone());

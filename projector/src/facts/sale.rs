@@ -116,6 +116,13 @@ pub struct LinesSight {
     pub truncated: bool,
 }
 
+impl LinesSight {
+    /// Whether it shows every line. A payload without any does not.
+    fn is_whole(&self) -> bool {
+        !self.truncated && !self.lines.is_empty()
+    }
+}
+
 /// What is known of an invoice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvoiceFacts {
@@ -137,7 +144,7 @@ pub struct InvoiceFacts {
     pub currency: Option<Currency>,
     /// The number on the paper.
     pub number: Option<String>,
-    /// The lines of a paid sight, else of the newest sight.
+    /// The lines of a paid sight, of one that shows all of them if there is one, else of the newest sight.
     pub lines: Option<LinesSight>,
     /// The subscription's metadata in the newest paid sight that carried any.
     pub metadata: Option<(Seen, Metadata)>,
@@ -163,7 +170,8 @@ impl InvoiceFacts {
         earliest(&mut self.paid_at, sight.paid_at.filter(|_| sight.paid));
         earliest(&mut self.created, sight.created);
         self.number = self.number.take().or_else(|| sight.number.clone());
-        let rank = |sight: &LinesSight| (sight.paid, sight.seen.clone(), sight.lines.len());
+        // What was fetched shows all lines; a delivery that came later shows the first ten.
+        let rank = |sight: &LinesSight| (sight.paid, sight.is_whole(), sight.seen.clone(), sight.lines.len());
         let lines = LinesSight {
             paid: sight.paid,
             seen: sight.seen.clone(),

@@ -41,6 +41,9 @@ pub struct UnitLicense {
     pub provider: ProviderName,
     /// The engine's own id.
     pub provider_id: String,
+    /// Other ids that the engine has for it, by the engine's own words for them.
+    #[serde(default)]
+    pub also: BTreeMap<String, String>,
     /// The engine's product, where known.
     pub product: Option<String>,
     /// The key, sealed.
@@ -66,6 +69,13 @@ impl UnitLicense {
         }
     }
 
+    /// Whether the engine knows it by this id in the whole account. One that nobody was asked about is known by the id that
+    /// named it.
+    pub fn has_global_id(&self, id: &str) -> bool {
+        let named = self.provider_id.strip_prefix("globalId=").unwrap_or(&self.provider_id);
+        named == id || self.also.get("globalId").is_some_and(|global| global == id)
+    }
+
     /// Whether it was stopped for good.
     pub fn is_revoked(&self) -> bool {
         matches!(self.stored, Stored::Revoked { .. })
@@ -86,6 +96,9 @@ pub struct Answer {
     pub reason: String,
     /// When it is tried again.
     pub next_attempt_at: Option<Timestamp>,
+    /// The license that was to be adopted, as it was named.
+    #[serde(default)]
+    pub named: Option<String>,
 }
 
 /// A person closed the unit.
@@ -106,6 +119,9 @@ pub struct UnitFacts {
     pub licenses: BTreeMap<u32, UnitLicense>,
     /// The request that no outcome answered yet: what it asks for, and what the sale means to it.
     pub asked: Option<(Action, Mapping)>,
+    /// The license that the last request names.
+    #[serde(default)]
+    pub named: Option<String>,
     /// Until when the last request's call may still come to light.
     #[serde(default)]
     pub wait_until: Option<Timestamp>,
@@ -115,8 +131,17 @@ pub struct UnitFacts {
     pub answer: Option<Answer>,
     /// A person closed it.
     pub waiver: Option<Waiver>,
-    /// A person revoked it. Final.
+    /// A person revoked its license, and nobody took that back.
     pub revoked_by_person: bool,
+    /// A person stopped its license, and nobody took that back.
+    #[serde(default)]
+    pub suspended_by_person: bool,
+    /// Until when a person wants its license to work, whatever is paid.
+    #[serde(default)]
+    pub extended_until: Option<Timestamp>,
+    /// A person asked for another try: what another system left does not hold it any more.
+    #[serde(default)]
+    pub retried: bool,
     /// Licenses that nobody paid for: why, by `provider/id`.
     pub surplus: BTreeMap<String, String>,
 }
@@ -132,6 +157,7 @@ impl UnitFacts {
         match event {
             Event::LicenseRequested(request) => {
                 self.asked = Some((request.action, request.mapping.clone()));
+                self.named.clone_from(&request.named);
                 self.wait_until = Some(request.wait_until);
                 self.attempts = self.attempts.max(request.attempt);
                 self.answer = None;
@@ -143,6 +169,7 @@ impl UnitFacts {
                     answer: not_done.answer,
                     reason: not_done.reason.clone(),
                     next_attempt_at: not_done.next_attempt_at,
+                    named: self.named.take().filter(|_| not_done.action == Action::Adopt),
                 });
             }
             Event::LicenseIssued(issued) => self.issued(issued, at),
@@ -165,7 +192,6 @@ impl UnitFacts {
                 self.change(reinstated.license, |license| license.stored = Stored::Active);
             }
             Event::LicenseRevoked(revoked) => {
-                self.revoked_by_person |= revoked.reason == RevokeReason::Operator;
                 self.change(revoked.license, |license| license.stored = Stored::Revoked { reason: revoked.reason });
             }
             Event::LicenseSurplusFound(found) => {
@@ -180,12 +206,25 @@ impl UnitFacts {
             }
             Event::RetryRequested(_) => self.retry(at),
             Event::RevokeRequested(_) => self.revoked_by_person = true,
+            Event::SuspendRequested(_) => self.suspended_by_person = true,
+            Event::ReinstateRequested(_) => {
+                self.revoked_by_person = false;
+                self.suspended_by_person = false;
+            }
+            Event::ExtendRequested(extend) => self.extended_until = Some(extend.until),
             // What is owed, met and lapsed follows from money, licenses and time; what was attached, from the adoption
-            // that follows. The rest is about no unit.
+            // that follows, and what was reissued, from the license that does. The rest is about no unit.
             Event::ObligationOpened(_)
             | Event::ObligationMet(_)
             | Event::LicenseLapsed(_)
             | Event::AttachRequested(_)
+            | Event::ReissueRequested(_)
+            | Event::CustomerLinked(_)
+            | Event::CustomerSynced(_)
+            | Event::MetadataWritten(_)
+            | Event::MetadataRefused(_)
+            | Event::FetchRefused(_)
+            | Event::ReconcileCompleted(_)
             | Event::CaseWaived(_)
             | Event::KeyRevealed(_)
             | Event::SettingsChanged(_)
@@ -199,6 +238,7 @@ impl UnitFacts {
     /// light, not before.
     fn retry(&mut self, at: Timestamp) {
         let wait_until = self.wait_until;
+        self.retried = true;
         self.answer = self.answer.take().filter(|answer| answer.answer == NotDone::Indeterminate);
         if let Some(answer) = &mut self.answer {
             answer.next_attempt_at = Some(wait_until.map_or(at, |until| at.max(until)));
@@ -216,6 +256,7 @@ impl UnitFacts {
                 license: issued.license,
                 provider: issued.provider.clone(),
                 provider_id: issued.provider_id.clone(),
+                also: issued.also.clone(),
                 product: Some(issued.product.clone()),
                 key: issued.key.clone(),
                 terms: issued.terms.clone(),
@@ -237,8 +278,9 @@ impl UnitFacts {
                 license: adopted.license,
                 provider: adopted.provider.clone(),
                 provider_id: adopted.provider_id.clone(),
-                product: adopted.mapping.as_ref().map(|mapping| mapping.product.clone()),
-                key: None,
+                also: adopted.also.clone(),
+                product: adopted.product.clone().or_else(|| adopted.mapping.as_ref().map(|of| of.product.clone())),
+                key: adopted.key.clone(),
                 terms: adopted.terms.clone(),
                 stored: Stored::Active,
                 mapping: adopted.mapping.clone(),
@@ -282,7 +324,17 @@ pub fn unit_of(event: &Event) -> Option<&UnitId> {
         Event::RetryRequested(data) => Some(&data.unit),
         Event::RevokeRequested(data) => Some(&data.unit),
         Event::AttachRequested(data) => Some(&data.unit),
-        Event::CaseWaived(_)
+        Event::SuspendRequested(data) => Some(&data.unit),
+        Event::ReinstateRequested(data) => Some(&data.unit),
+        Event::ExtendRequested(data) => Some(&data.unit),
+        Event::ReissueRequested(data) => Some(&data.unit),
+        Event::CustomerLinked(_)
+        | Event::CustomerSynced(_)
+        | Event::MetadataWritten(_)
+        | Event::MetadataRefused(_)
+        | Event::FetchRefused(_)
+        | Event::ReconcileCompleted(_)
+        | Event::CaseWaived(_)
         | Event::KeyRevealed(_)
         | Event::SettingsChanged(_)
         | Event::BodyRefused(_)
@@ -322,6 +374,7 @@ mod tests {
             action,
             terms,
             mapping: mapping.unwrap(),
+            named: None,
             wait_until: at(20),
         };
         let not_done = LicenseNotDone {

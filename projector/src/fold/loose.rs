@@ -1,7 +1,10 @@
-//! Cases of no purchase: each is about an object that waits, an hour of refused bodies, or the log's mirror.
+//! Cases of no purchase: each is about an object that waits, an hour of refused bodies, the log's mirror, or something that
+//! Stripe refused us.
 
 use keyledger_schemas::envelope::Recorded;
-use keyledger_schemas::event::{BodyRefused, CaseWaived, MirrorDiverged, MirrorMended};
+use keyledger_schemas::event::{
+    BodyRefused, CaseWaived, FetchRefused, MetadataRefused, MetadataWritten, MirrorDiverged, MirrorMended,
+};
 use keyledger_schemas::ids::{CaseId, Scope};
 
 use super::{Fold, scope_set};
@@ -37,8 +40,51 @@ impl Fold<'_> {
     pub(super) async fn mirror_mended(&mut self, mended: &MirrorMended, event: &Recorded) -> Result<(), ViewsError> {
         let id = CaseId::derive("mirror_diverged", &mended.stream);
         if let Some(kept) = self.loose_case(id, &event.scope).await? {
-            self.keep_loose(id, event.scope.clone(), Some(casebook::mirror_mended(kept, event)));
+            self.keep_loose(id, event.scope.clone(), Some(casebook::settled(kept, event)));
         }
+        Ok(())
+    }
+
+    pub(super) async fn metadata_refused(
+        &mut self,
+        refused: &MetadataRefused,
+        event: &Recorded,
+    ) -> Result<(), ViewsError> {
+        let keys: Vec<&str> = refused.values.keys().map(String::as_str).collect();
+        let detail = format!("{} was not written to {}: {}", keys.join(", "), refused.object, refused.reason);
+        self.refused("metadata_refused", &refused.object, detail, event).await
+    }
+
+    /// What was refused once and taken later is settled.
+    pub(super) async fn metadata_written(
+        &mut self,
+        written: &MetadataWritten,
+        event: &Recorded,
+    ) -> Result<(), ViewsError> {
+        let id = CaseId::derive("metadata_refused", &format!("{}:{}", event.scope, written.object));
+        if let Some(kept) = self.loose_case(id, &event.scope).await? {
+            self.keep_loose(id, event.scope.clone(), Some(casebook::settled(kept, event)));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn fetch_refused(&mut self, refused: &FetchRefused, event: &Recorded) -> Result<(), ViewsError> {
+        let detail = format!("{}: {}", refused.path, refused.reason);
+        self.refused("fetch_refused", &refused.path, detail, event).await
+    }
+
+    async fn refused(
+        &mut self,
+        kind: &'static str,
+        about: &str,
+        detail: String,
+        event: &Recorded,
+    ) -> Result<(), ViewsError> {
+        let subject = format!("{}:{about}", event.scope);
+        let id = CaseId::derive(kind, &subject);
+        let kept = self.loose_case(id, &event.scope).await?;
+        let row = casebook::refused(kept, kind, &subject, detail, event);
+        self.keep_loose(id, event.scope.clone(), Some(row));
         Ok(())
     }
 

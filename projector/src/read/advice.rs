@@ -27,7 +27,24 @@ pub(super) fn next(kind: &str, status: CaseStatus, cause: Option<&str>, id: Case
              the last known status counts."
             .to_owned(),
         ("disputed", _) => "Answer the dispute at Stripe. The case closes when the dispute does.".to_owned(),
-        ("mapping_error", _) => "Correct the metadata named here at Stripe; it is tried again by itself.".to_owned(),
+        ("mapping_error", _) => "Correct the metadata named here at Stripe, or the [[catalog]] entry (then restart \
+             keyledger); it is tried again by itself."
+            .to_owned(),
+        ("no_email", _) => no_email(id),
+        ("not_adopted", _) => format!(
+            "A license was taken before its engine could be asked, and the engine does not give it. Mend what it names, then: \
+             keyledger cases retry {id}"
+        ),
+        ("metadata_refused", _) => format!(
+            "Stripe did not take what keyledger wrote back. See that the API key may write subscriptions and customers and \
+             that the object is still there; keys are issued without it. Then: {}",
+            waive(id)
+        ),
+        ("fetch_refused", _) => format!(
+            "Stripe did not show what keyledger asked for. See that the API key may read it and belongs to this account and \
+             mode. It is asked for again a day later; what it would have said stays unknown until then. Then: {}",
+            waive(id)
+        ),
         ("body_refused", _) => format!(
             "Bodies over the size limit were refused. If they were Stripe's, raise body_bytes_max under [ingest], restart \
              ingest, and resend them from Stripe's dashboard. Then: {}",
@@ -67,6 +84,14 @@ fn mirror(fault: &str, id: CaseId) -> String {
     }
 }
 
+fn no_email(id: CaseId) -> String {
+    format!(
+        "This engine makes no license for somebody without an address. Write one to the customer at Stripe: it is issued by \
+         itself then. Or: {}",
+        waive(id)
+    )
+}
+
 /// The command that closes a case. A reason must be given.
 fn waive(id: CaseId) -> String {
     format!("keyledger cases waive {id} --reason \"…\"")
@@ -82,10 +107,10 @@ fn unmet(cause: &str, id: CaseId) -> String {
         ),
         "left_by_other_system" => format!(
             "Another system was to make the key of this sale, and none is named. Name the key it made in Stripe's \
-             metadata (skm_key_id), or let keyledger issue one ([policy] left_by_other_system = \"issue\", then restart \
-             keyledger), or: {}",
+             metadata (skm_key_id) or attach it; if there is none, {}. To have keyledger make one: keyledger cases retry {id}",
             waive(id)
         ),
+        "no_email" => no_email(id),
         "waiting_for_link" => "What was bought is not known yet. Subscribe the endpoint to invoice.paid and \
              customer.subscription.*, and resend the events from Stripe's dashboard."
             .to_owned(),
@@ -120,6 +145,7 @@ mod tests {
             "left_by_other_system",
             "waiting_for_link",
             "unmapped_price",
+            "no_email",
             "lines_unknown",
             "issuer_behind",
             "issuing",

@@ -5,7 +5,7 @@ use keyledger_schemas::ids::{Mode, Scope};
 
 use super::{
     AsOf, CaseFilter, CrossLink, Customer, CustomerDetail, CustomerFilter, License, LicenseFilter, PAGE_MAX, Page,
-    PageRequest, SubscriptionFilter, Views, Within, page,
+    PageRequest, ProviderCustomer, SubscriptionFilter, Views, Within, page,
 };
 use crate::db;
 use crate::facts::CustomerFacts;
@@ -34,6 +34,12 @@ const CUSTOMERS_BY_EMAIL: &str = customers_where!(
 
 const CUSTOMER: &str = "select scope, id, name, email, deleted_at, facts, sort_key from customer \
      where id = $1 and mode = $2 and (cast($3 as text) is null or source = $3) order by scope limit 1";
+
+const PROVIDER_CUSTOMERS: &str = "select provider, id, made, shared, linked_at, synced_at, refused \
+     from provider_customer where scope = $1 and customer = $2 order by provider";
+
+const SHARED_WITH: &str = "select customer from provider_customer \
+     where id = $1 and provider = $2 and mode = $3 and not (scope = $4 and customer = $5) order by scope, customer limit 50";
 
 impl Views {
     /// Customers, newest first.
@@ -87,6 +93,7 @@ impl Views {
         cases.sort_by_key(|case| case.status);
         Ok(Some(CustomerDetail {
             cross_links: cross_links(&scope, &customer, &licenses),
+            provider_customers: self.provider_customers(&scope, id).await?,
             purchases: self.purchases_of(&scope, id).await?,
             subscriptions: self.subscriptions(&here, &subscriptions, &all).await?.data,
             payments: self.payments_of_customer(&scope, id).await?,
@@ -94,6 +101,24 @@ impl Views {
             cases,
             customer,
         }))
+    }
+
+    async fn provider_customers(&self, scope: &Scope, customer: &str) -> Result<Vec<ProviderCustomer>, ViewsError> {
+        let rows: Vec<ProviderCustomerRow> =
+            db::query(PROVIDER_CUSTOMERS).bind(scope.key()).bind(customer).fetch_all(&self.pool).await?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in rows {
+            let others: Vec<(String,)> = db::query(SHARED_WITH)
+                .bind(row.id.as_str())
+                .bind(row.provider.as_str())
+                .bind(scope.mode.as_str())
+                .bind(scope.key())
+                .bind(customer)
+                .fetch_all(&self.pool)
+                .await?;
+            found.push(row.read(others.into_iter().map(|(other,)| other).collect())?);
+        }
+        Ok(found)
     }
 
     async fn licenses_of_customer(&self, within: &Within, id: &str, at: Timestamp) -> Result<Vec<License>, ViewsError> {
@@ -122,6 +147,33 @@ fn cross_links(scope: &Scope, customer: &Customer, licenses: &[License]) -> Vec<
         }
     }
     links
+}
+
+#[derive(sqlx::FromRow)]
+struct ProviderCustomerRow {
+    provider: String,
+    id: String,
+    made: i64,
+    shared: i64,
+    linked_at: String,
+    synced_at: Option<String>,
+    refused: Option<String>,
+}
+
+impl ProviderCustomerRow {
+    /// The first of those who share one was not told so when it was linked.
+    fn read(self, shared_with: Vec<String>) -> Result<ProviderCustomer, ViewsError> {
+        Ok(ProviderCustomer {
+            provider: self.provider.as_str().into(),
+            id: self.id,
+            made: self.made != 0,
+            shared: self.shared != 0 || !shared_with.is_empty(),
+            shared_with,
+            linked_at: sql::parse_time(&self.linked_at)?,
+            synced_at: sql::parse_optional_time(self.synced_at.as_deref())?,
+            refused: self.refused,
+        })
+    }
 }
 
 #[derive(sqlx::FromRow)]

@@ -13,13 +13,14 @@ macro_rules! licenses_where {
     ($narrowed:literal) => {
         concat!(
             "select id, scope, purchase, item, number, generation, customer, state, reason, origin, provider, \
-             provider_id, product, key_sealed, key_id, key_hash, key_last4, seats, features, paid_until, expires_at, \
+             provider_id, also, product, key_sealed, key_id, key_hash, key_last4, seats, features, paid_until, expires_at, \
              perpetual, issued_at, sort_key from license where ",
             $narrowed,
             " and mode = $2 and (cast($3 as text) is null or source = $3) \
              and (cast($4 as text) is null or sort_key < $4) \
              and (cast($5 as text) is null or purchase = $5) and (cast($6 as text) is null or customer = $6) \
-             and (cast($7 as text) is null or provider_id = $7) and (cast($8 as text) is null or item = $8) \
+             and (cast($7 as text) is null or id in (select license from license_name where id = $7)) \
+             and (cast($8 as text) is null or item = $8) \
              and (cast($9 as bigint) is null or number = $9) order by sort_key desc limit $10"
         )
     };
@@ -36,7 +37,7 @@ const LICENSES_BY_CUSTOMER: &str = licenses_where!(
     "scope in (select scope from customer where id = $1 union select scope from object where customer = $1) and customer = $1"
 );
 
-const LICENSES_BY_PROVIDER_ID: &str = licenses_where!("provider_id = $1");
+const LICENSES_BY_PROVIDER_ID: &str = licenses_where!("id in (select license from license_name where id = $1)");
 
 const LICENSES_BY_EMAIL: &str = licenses_where!(
     "((scope, customer) in (select scope, object from contact where email = $1 and object_kind = 'customer') \
@@ -138,6 +139,7 @@ pub(super) struct LicenseRow {
     origin: String,
     provider: Option<String>,
     provider_id: Option<String>,
+    also: String,
     product: Option<String>,
     key_sealed: Option<String>,
     key_id: Option<String>,
@@ -176,6 +178,7 @@ impl LicenseRow {
             perpetual: self.perpetual != 0,
             provider: self.provider.as_deref().map(ProviderName::from),
             provider_id: self.provider_id,
+            also: sql::parse_json("ids of a license", &self.also)?,
             product: self.product,
             origin: self.origin,
             purchase,

@@ -9,6 +9,7 @@ mod customers;
 mod licenses;
 mod open;
 mod payments;
+mod prices;
 mod purchases;
 mod search;
 mod status;

@@ -46,8 +46,13 @@ const LICENSE_BY_HASH: &str = "select 'license', id, source, mode, purchase, cus
 const LICENSE_BY_LAST4: &str = "select 'license', id, source, mode, purchase, customer, provider from license \
      where key_last4 = $1 and mode = $2 and (cast($3 as text) is null or source = $3) order by id limit $4";
 
-const LICENSE_BY_PROVIDER_ID: &str = "select 'license', id, source, mode, purchase, customer, provider from license \
-     where provider_id = $1 and mode = $2 and (cast($3 as text) is null or source = $3) order by id limit $4";
+const LICENSE_BY_PROVIDER_ID: &str = "select 'license', l.id, l.source, l.mode, l.purchase, l.customer, l.provider \
+     from license_name n join license l on l.id = n.license \
+     where n.id = $1 and l.mode = $2 and (cast($3 as text) is null or l.source = $3) order by l.id limit $4";
+
+const CUSTOMER_BY_PROVIDER: &str = "select 'customer', customer, source, mode, null, customer, provider \
+     from provider_customer where id = $1 and mode = $2 and (cast($3 as text) is null or source = $3) \
+     order by scope, customer limit $4";
 
 const LICENSE_BY_ID: &str = "select 'license', id, source, mode, purchase, customer, provider from license \
      where id = $1 and mode = $2 and (cast($3 as text) is null or source = $3) order by id limit $4";
@@ -94,6 +99,7 @@ fn look_ups(term: &Term) -> Vec<(&'static str, String)> {
         Term::KeyHash(hash) => vec![(LICENSE_BY_HASH, hash.to_ascii_lowercase())],
         Term::KeyLast4(last4) => vec![(LICENSE_BY_LAST4, last4.to_uppercase())],
         Term::ProviderId(id) => vec![(LICENSE_BY_PROVIDER_ID, id.clone())],
+        Term::ProviderCustomer(id) => vec![(CUSTOMER_BY_PROVIDER, id.clone())],
         Term::InvoiceNumber(number) => vec![(OBJECT_BY_NUMBER, number.trim().to_owned())],
         Term::Uuid(uuid) => vec![
             (LICENSE_BY_ID, uuid.to_string()),
@@ -109,6 +115,11 @@ fn look_ups(term: &Term) -> Vec<(&'static str, String)> {
 }
 
 fn hit((kind, id, source, mode, purchase, customer, label): HitRow) -> Result<Hit, ViewsError> {
+    // A sale without a customer stands for one at an engine.
+    let (kind, purchase, customer) = match customer {
+        Some(sale) if kind == "customer" && !sale.starts_with("cus_") => ("purchase".to_owned(), Some(sale), None),
+        customer => (kind, purchase, customer),
+    };
     Ok(Hit {
         kind,
         id,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use keyledger_schemas::envelope::Position;
 use keyledger_schemas::ids::SourceName;
 
-use super::{Parked, Status, Views, Within};
+use super::{Parked, Reconciled, Status, Views, Within};
 use crate::db;
 use crate::sql::{self, ViewsError};
 
@@ -18,6 +18,11 @@ const PARKED_COUNT: &str = "select count(*) from parked";
 
 const PARKED: &str =
     "select position, event_id, kind, reason from parked where position > $1 order by position limit $2";
+
+const RECONCILED: &str = "select source, mode, at, since, events_seen, events_appended, objects_seen, objects_appended \
+     from reconciled where mode = $1 and (cast($2 as text) is null or source = $2) order by source";
+
+type ReconciledRow = (String, String, String, String, i64, i64, i64, i64);
 
 impl Views {
     /// How far the views are, and what is open at `at`.
@@ -40,7 +45,14 @@ impl Views {
             oldest_no_key: sql::parse_optional_time(oldest)?,
             cases_open: open.iter().map(|(kind, count, _)| (kind.clone(), sql::unsigned(*count))).collect(),
             parked: sql::unsigned(parked),
+            reconciled: self.reconciled(within).await?,
         })
+    }
+
+    async fn reconciled(&self, within: &Within) -> Result<Vec<Reconciled>, ViewsError> {
+        let rows: Vec<ReconciledRow> =
+            db::query(RECONCILED).bind(within.mode.as_str()).bind(within.source()).fetch_all(&self.pool).await?;
+        rows.into_iter().map(reconciled).collect()
     }
 
     /// The last position folded.
@@ -69,6 +81,21 @@ impl Views {
         });
         Ok(parked.collect())
     }
+}
+
+fn reconciled(
+    (source, mode, at, since, events, appended, objects, new): ReconciledRow,
+) -> Result<Reconciled, ViewsError> {
+    Ok(Reconciled {
+        source: source.parse().map_err(|error| ViewsError::damaged("a source", error))?,
+        mode: mode.parse().map_err(|error| ViewsError::damaged("a mode", error))?,
+        at: sql::parse_time(&at)?,
+        since: sql::parse_time(&since)?,
+        events_seen: sql::unsigned(events),
+        events_appended: sql::unsigned(appended),
+        objects_seen: sql::unsigned(objects),
+        objects_appended: sql::unsigned(new),
+    })
 }
 
 impl Within {

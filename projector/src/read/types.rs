@@ -82,6 +82,8 @@ pub struct Status {
     pub oldest_no_key: Option<Timestamp>,
     /// Events that were set aside.
     pub parked: u64,
+    /// When each source was last compared with what Stripe holds.
+    pub reconciled: Vec<Reconciled>,
 }
 
 impl Status {
@@ -133,6 +135,8 @@ pub struct CustomerDetail {
     pub customer: Customer,
     /// Where else they are known.
     pub cross_links: Vec<CrossLink>,
+    /// Who they are at license engines, by engine.
+    pub provider_customers: Vec<ProviderCustomer>,
     /// What they bought.
     pub purchases: Vec<Purchase>,
     /// Their subscriptions.
@@ -154,6 +158,67 @@ pub struct CrossLink {
     pub id: String,
     /// Its page there, where there is one.
     pub url: Option<String>,
+}
+
+/// Who a customer of Stripe's is at a license engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProviderCustomer {
+    /// The engine.
+    pub provider: ProviderName,
+    /// The engine's own id for them.
+    pub id: String,
+    /// They were made there for this customer, not found.
+    pub made: bool,
+    /// Another customer of Stripe's is the same one there.
+    pub shared: bool,
+    /// Those, as far as they are known.
+    pub shared_with: Vec<String>,
+    /// Since when.
+    pub linked_at: Timestamp,
+    /// When the engine was last told of a name or an address.
+    pub synced_at: Option<Timestamp>,
+    /// What it said then, if it did not take them.
+    pub refused: Option<String>,
+}
+
+/// A price that was paid for and means nothing here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnmappedPrice {
+    /// Source, account and mode.
+    pub scope: Scope,
+    /// The price.
+    pub price: String,
+    /// Stripe's product, where known.
+    pub product: Option<String>,
+    /// How many lines of it were paid for.
+    pub times: u64,
+    /// What they came to, by currency.
+    pub amounts: Vec<Money>,
+    /// When the first was paid.
+    pub since: Option<Timestamp>,
+    /// Open cases that wait for a mapping of it.
+    pub cases_open: u64,
+}
+
+/// When the log was last compared with what Stripe holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reconciled {
+    /// Which source.
+    pub source: SourceName,
+    /// Live or test.
+    pub mode: Mode,
+    /// When.
+    pub at: Timestamp,
+    /// From when on Stripe was asked.
+    pub since: Timestamp,
+    /// Stripe events looked at.
+    pub events_seen: u64,
+    /// Of these, so many were missing.
+    pub events_appended: u64,
+    /// Objects looked at beside.
+    pub objects_seen: u64,
+    /// Of these, so many said something new.
+    pub objects_appended: u64,
 }
 
 /// What decisions are made for.
@@ -312,6 +377,8 @@ pub struct License {
     pub provider: Option<ProviderName>,
     /// The engine's own id.
     pub provider_id: Option<String>,
+    /// Other ids that the engine has for it, by the engine's own words for them.
+    pub also: BTreeMap<String, String>,
     /// The engine's product.
     pub product: Option<String>,
     /// `made`, `found`, `adopted`, or `none` where no license was made.
@@ -336,7 +403,7 @@ pub struct LicenseFilter {
     pub session: Option<String>,
     /// Of the customers and guests that ever showed this address.
     pub email: Option<String>,
-    /// With this id at its engine.
+    /// With this id at its engine: its own, or another that the engine has for it.
     pub provider_id: Option<String>,
     /// This one.
     pub id: Option<LicenseId>,
@@ -456,7 +523,7 @@ pub struct Case {
 }
 
 /// Every kind of case that these views hold.
-pub const CASE_KINDS: [&str; 10] = [
+pub const CASE_KINDS: [&str; 14] = [
     "no_key",
     "not_extended",
     "free_without_key",
@@ -465,6 +532,10 @@ pub const CASE_KINDS: [&str; 10] = [
     "unknown_status",
     "disputed",
     "mapping_error",
+    "no_email",
+    "not_adopted",
+    "metadata_refused",
+    "fetch_refused",
     "body_refused",
     "mirror_diverged",
 ];
@@ -511,8 +582,10 @@ pub enum Term {
     KeyHash(String),
     /// The last four characters of a key.
     KeyLast4(String),
-    /// A license engine's own id.
+    /// Any id that a license engine has for a license.
     ProviderId(String),
+    /// A license engine's own id for a customer.
+    ProviderCustomer(String),
     /// The number on an invoice.
     InvoiceNumber(String),
     /// A license or a case of ours, or an engine's own id.

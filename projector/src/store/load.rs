@@ -27,6 +27,7 @@ const PURCHASES_AFTER: &str = "select scope, id from purchase where scope > $1 o
      order by scope, id limit $3";
 const PURCHASES_SELLING: &str =
     "select purchase from sold where scope = $1 and kind = $2 and id = $3 order by purchase";
+const PURCHASES_OF_CUSTOMER: &str = "select id from purchase where scope = $1 and customer = $2 order by id";
 const WAITING_INVOICES: &str = "select scope, id from object where purchase is null and kind = 'invoice' \
      and status = 'paid' and (cast($1 as text) is null or scope = $1) order by scope, id";
 const UNITS: &str = "select item, number, facts from unit where scope = $1 and purchase = $2";
@@ -143,6 +144,12 @@ pub(crate) async fn purchases_selling(
     id: &str,
 ) -> Result<Vec<String>, ViewsError> {
     let rows: Vec<(String,)> = db::query(PURCHASES_SELLING).bind(scope).bind(kind).bind(id).fetch_all(db).await?;
+    Ok(rows.into_iter().map(|(purchase,)| purchase).collect())
+}
+
+/// The purchases of a customer, as far as they are written.
+pub(crate) async fn purchases_of(db: &mut Db, scope: &str, customer: &str) -> Result<Vec<String>, ViewsError> {
+    let rows: Vec<(String,)> = db::query(PURCHASES_OF_CUSTOMER).bind(scope).bind(customer).fetch_all(db).await?;
     Ok(rows.into_iter().map(|(purchase,)| purchase).collect())
 }
 

@@ -5,7 +5,7 @@ use keyledger_schemas::ids::{CaseId, Scope};
 use crate::casebook::CaseRow;
 use crate::db::{self, Writes};
 use crate::derive::units::PaidUntil;
-use crate::derive::{Derived, LicenseRow, Unit};
+use crate::derive::{Derived, LicenseRow, PaidPrice, Unit};
 use crate::sql;
 
 const DELETE_OBLIGATIONS: &str = "delete from obligation where (scope, purchase) in (values ($1, $2))";
@@ -14,9 +14,14 @@ const PUT_OBLIGATION: &str = "insert into obligation (scope, purchase, item, num
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
 const DELETE_LICENSES: &str = "delete from license where (scope, purchase) in (values ($1, $2))";
 const PUT_LICENSE: &str = "insert into license (id, scope, source, mode, purchase, item, number, generation, customer, \
-     state, reason, origin, provider, provider_id, product, key_sealed, key_id, key_hash, key_last4, seats, features, \
-     paid_until, expires_at, perpetual, issued_at, sort_key) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
-     $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)";
+     state, reason, origin, provider, provider_id, also, product, key_sealed, key_id, key_hash, key_last4, seats, \
+     features, paid_until, expires_at, perpetual, issued_at, sort_key) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+     $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)";
+const DELETE_NAMES: &str = "delete from license_name where (scope, purchase) in (values ($1, $2))";
+const PUT_NAME: &str = "insert into license_name (scope, purchase, license, kind, id) values ($1, $2, $3, $4, $5)";
+const DELETE_PAID: &str = "delete from paid_price where (scope, purchase) in (values ($1, $2))";
+const PUT_PAID: &str = "insert into paid_price (scope, purchase, price, currency, source, mode, product, times, \
+     amount_minor, first_paid_at, means) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 const DELETE_SOLD: &str = "delete from sold where (scope, purchase) in (values ($1, $2))";
 const PUT_SOLD: &str = "insert into sold (scope, kind, id, purchase) values ($1, $2, $3, $4)";
 const PUT_CASE: &str = "insert into casefile (id, kind, status, scope, source, mode, subject, purchase, item, number, \
@@ -45,7 +50,7 @@ pub(crate) struct Of<'a> {
 
 /// Replaces the derived rows of a purchase.
 pub(crate) fn replace_derived(writes: &mut Writes, of: Of<'_>, derived: &Derived) {
-    for text in [DELETE_OBLIGATIONS, DELETE_LICENSES, DELETE_SOLD] {
+    for text in [DELETE_OBLIGATIONS, DELETE_LICENSES, DELETE_NAMES, DELETE_PAID, DELETE_SOLD] {
         db::query(text).bind(of.key).bind(of.purchase).later(writes);
     }
     for unit in derived.units.iter().filter(|unit| unit.has_periods) {
@@ -53,6 +58,9 @@ pub(crate) fn replace_derived(writes: &mut Writes, of: Of<'_>, derived: &Derived
     }
     for license in &derived.licenses {
         put_license(writes, of, derived.customer.as_deref(), license);
+    }
+    for paid in &derived.paid {
+        put_paid(writes, of, paid);
     }
     let prices = derived.prices.iter().map(|id| ("price", id));
     let products = derived.products.iter().map(|id| ("product", id));
@@ -112,6 +120,7 @@ fn put_license(writes: &mut Writes, of: Of<'_>, customer: Option<&str>, license:
         .bind(&license.origin)
         .bind(provider)
         .bind(provider_id)
+        .bind(sql::json(&license.also))
         .bind(product)
         .bind(key.map(|key| key.sealed.as_str()))
         .bind(key.map(|key| key.key_id.as_str()))
@@ -124,6 +133,27 @@ fn put_license(writes: &mut Writes, of: Of<'_>, customer: Option<&str>, license:
         .bind(i64::from(terms.perpetual))
         .bind(license.issued_at.map(sql::time))
         .bind(sql::sort_key(of.first_position, &name))
+        .later(writes);
+    let names = provider_id.map(|id| ("id", id)).into_iter();
+    for (kind, id) in names.chain(license.also.iter().map(|(kind, id)| (kind.as_str(), id.as_str()))) {
+        let license = license.id.to_string();
+        db::query(PUT_NAME).bind(of.key).bind(of.purchase).bind(license).bind(kind).bind(id).later(writes);
+    }
+}
+
+fn put_paid(writes: &mut Writes, of: Of<'_>, paid: &PaidPrice) {
+    db::query(PUT_PAID)
+        .bind(of.key)
+        .bind(of.purchase)
+        .bind(paid.price.as_str())
+        .bind(paid.currency.as_str())
+        .bind(of.scope.source.as_str())
+        .bind(of.scope.mode.as_str())
+        .bind(paid.product.as_ref().map(|product| product.as_str().to_owned()))
+        .bind(sql::integer(paid.times))
+        .bind(paid.amount_minor)
+        .bind(paid.first_paid_at.map(sql::time))
+        .bind(paid.means)
         .later(writes);
 }
 

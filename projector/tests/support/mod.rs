@@ -364,6 +364,7 @@ pub async fn issue_all(world: &World, views: &Views) {
             key: Some(SealedKey { sealed: "x".to_owned(), key_id: "1".to_owned(), hash: license.to_string(), last4 }),
             terms: LicenseTerms { paid_until, expires_at: paid_until, seats: 1, features: [].into() },
             found: false,
+            also: [].into(),
             unit,
         });
         issued.push(own(&license.to_string(), &event, at("2026-11-01T00:00:00Z")));
