@@ -4,11 +4,14 @@
 //! It reads the projector's views and the log, and writes nothing but operators' events, through the log. It never
 //! calls a license engine and never edits a view: the issuer and the projector read the events and act.
 
+mod acts;
 mod events;
 mod keys;
 mod licenses;
 mod lists;
+mod plan;
 mod query;
+mod record;
 mod repair;
 mod search;
 mod settings;
@@ -28,7 +31,9 @@ use keyledger_schemas::envelope::Position;
 
 use crate::problem::Problem;
 
+pub use acts::{Act, Extend};
 pub use events::EventQuery;
+pub(crate) use record::Entry;
 pub use repair::{Attach, Retry, Waive};
 pub use views::ViewsAt;
 

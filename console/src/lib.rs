@@ -14,6 +14,7 @@ pub mod api;
 pub mod http;
 pub mod model;
 mod page;
+mod plan;
 pub mod problem;
 pub mod search;
 

@@ -7,6 +7,8 @@ mod case;
 mod customer;
 mod event;
 mod license;
+mod plan;
+mod price;
 mod status;
 
 use keyledger_schemas::ids::PurchaseId;
@@ -14,10 +16,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use case::{Amount, Case, Repaired};
-pub use customer::{CrossLink, Customer, Obligation, Payment, Purchase, Subscription, SubscriptionItem};
+pub use customer::{
+    CrossLink, Customer, Obligation, Payment, ProviderCustomer, Purchase, Subscription, SubscriptionItem,
+};
 pub use event::{Delivery, Event};
 pub use license::{License, LicenseState, masked};
-pub use status::{Found, FoundGroup, IssuerStatus, LogStatus, ProjectorStatus, SearchResults, Status};
+pub use plan::{Applied, Doer, Outcome, Plan, Step, StepAction};
+pub use price::UnmappedPrice;
+pub use status::{Found, FoundGroup, IssuerStatus, LogStatus, ProjectorStatus, Reconciled, SearchResults, Status};
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]

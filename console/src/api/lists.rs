@@ -5,7 +5,7 @@ use keyledger_projector::read::{self, CASE_KINDS, CaseFilter, CustomerFilter, Pa
 use keyledger_schemas::ids::{CaseId, UnitId};
 
 use super::{Api, View};
-use crate::model::{Case, Customer, Page, Subscription};
+use crate::model::{Case, Customer, Page, Subscription, UnmappedPrice};
 use crate::page;
 use crate::problem::Problem;
 
@@ -73,6 +73,17 @@ impl Api {
         let as_of = self.as_of(view).await?;
         let found = self.views().await?.subscription(&view.within, id, as_of).await?;
         found.map(Subscription::from).ok_or_else(|| Problem::not_found("subscription", id))
+    }
+
+    /// Prices that were paid for and that neither metadata nor the catalog says anything about.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::NotReady`] when the views cannot be reached.
+    pub async fn unmapped_prices(&self, view: &View) -> Result<Vec<UnmappedPrice>, Problem> {
+        self.source_is_known(view).await?;
+        let prices = self.views().await?.unmapped_prices(&view.within).await?;
+        Ok(prices.into_iter().map(UnmappedPrice::from).collect())
     }
 
     /// Cases, the oldest first.

@@ -22,6 +22,8 @@ use crate::search::parse::BadQuery;
 use crate::search::query::{Condition, Flag, Query, TextField};
 use evidence::{About, Evidence, Judge, Needs};
 
+pub(super) use evidence::global_id;
+
 /// How many rows of each kind are looked at where no term narrows them, newest first.
 const LOOKED_AT_MAX: usize = 2_000;
 
@@ -113,7 +115,10 @@ impl Api {
                 TextField::Customer | TextField::CustomerId if text.starts_with("cus_") => {
                     one(Term::StripeId(text.clone()))
                 }
-                TextField::GlobalId => one(Term::ProviderId(text.clone())),
+                TextField::GlobalId
+                | TextField::ProviderId
+                | TextField::CryptolensKey
+                | TextField::CryptolensGlobalKey => one(Term::ProviderId(text.clone())),
                 TextField::Id => {
                     let uuid = text.parse().ok().map(|uuid| Narrow::Term(Term::Uuid(uuid)));
                     let others = [Term::ProviderId(text.clone()), Term::StripeId(text.clone())].map(Narrow::Term);

@@ -1,17 +1,17 @@
 //! The three repairs of a case: ask for another try, close it with a reason, name the license that meets it.
 //!
-//! Each appends one operator's event. The event's id is derived from the case and from the request's
-//! `Idempotency-Key`, or from what was asked and of which opening of the case, so that asking twice records once.
+//! Each records one operator's event. The event's id is derived from the case and from the request's
+//! `Idempotency-Key`, or from what was asked and of which opening of the case, so that asking twice records once. Asking for
+//! another try also lifts what the policy `left_by_other_system = "case"` holds: a person has decided.
 
-use keyledger_eventlog::log::{Append, Placed};
 use keyledger_projector::read::{self, CaseStatus};
-use keyledger_schemas::envelope::{IdReuse, NewEvent, derived_id, partition_of};
 use keyledger_schemas::event::{AttachRequested, CaseWaived, Event, ObligationWaived, RetryRequested};
 use keyledger_schemas::ids::{CustomerId, ProviderName, PurchaseId, StreamId, UnitId};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::licenses::BUILTIN;
+use super::record::{Recording, occasion};
 use super::{Api, View};
 use crate::access::{Caller, Role};
 use crate::model::Repaired;
@@ -21,10 +21,16 @@ use crate::problem::{Fault, Problem};
 const NAME_MAX: usize = 200;
 
 /// Longest reason or id, characters.
-const TEXT_MAX: usize = 2000;
+pub(super) const TEXT_MAX: usize = 2000;
 
 /// The engines whose licenses a person may attach although they are not configured.
 const ENGINES: [&str; 4] = ["cryptlex", "cryptolens", "keygen", "stub"];
+
+/// The engine whose ids people write as `Id=…` and `globalId=…`.
+const CRYPTOLENS: &str = "cryptolens";
+
+/// The kind of case that says that an engine does not give a license which was adopted before it could be asked.
+const NOT_ADOPTED: &str = "not_adopted";
 
 /// The kinds of case that say that a unit is owed a license.
 const OWED: [&str; 3] = ["no_key", "free_without_key", "not_extended"];
@@ -54,10 +60,12 @@ pub struct Waive {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attach {
-    /// The license engine that holds it: a configured one, or one that keyledger knows. Not `builtin`.
-    #[schema(min_length = 1, max_length = 200, example = "cryptolens")]
+    /// The license engine that holds it: a configured one, or one that keyledger knows. Not `builtin`. May be left out with
+    /// `Id=…` and `globalId=…`, which are Cryptolens'.
+    #[serde(default)]
+    #[schema(max_length = 200, example = "cryptolens")]
     pub provider: String,
-    /// The engine's own id for it.
+    /// The engine's own id for it; also `Id=88121` or `globalId=812345`, as Cryptolens shows them.
     #[schema(min_length = 1, max_length = 200, example = "88121")]
     pub provider_id: String,
     /// Why.
@@ -68,7 +76,7 @@ pub struct Attach {
     pub name: Option<String>,
 }
 
-/// One repair, ready to be recorded.
+/// One repair of a case, ready to be recorded.
 struct Repair<'a> {
     case: &'a read::Case,
     actor: String,
@@ -110,7 +118,7 @@ impl Api {
         let stream = unit.purchase.stream();
         let event = Event::RetryRequested(RetryRequested { unit });
         let refusal = nothing_to_try(&case);
-        self.record(Repair { case: &case, actor, occasion, keyed, refusal, stream, event }).await
+        self.repaired(Repair { case: &case, actor, occasion, keyed, refusal, stream, event }).await
     }
 
     /// Closes the case with a name and a reason. Money for later periods opens a unit's case again.
@@ -143,7 +151,7 @@ impl Api {
             let stream = about.unwrap_or_else(|| StreamId::new(format!("case:{}", case.id)));
             (stream, Event::CaseWaived(CaseWaived { case: case.id, kind: case.kind.clone(), reason }))
         };
-        self.record(Repair { case: &case, actor, occasion, keyed, refusal: None, stream, event }).await
+        self.repaired(Repair { case: &case, actor, occasion, keyed, refusal: None, stream, event }).await
     }
 
     /// Names the license that meets the case's unit.
@@ -162,8 +170,10 @@ impl Api {
         caller.must_be(Role::Operator)?;
         let mut faults = Vec::new();
         let actor = name_or(request.name.as_deref(), caller, &mut faults);
-        let provider = text("/provider", &request.provider, NAME_MAX, &mut faults);
-        let provider_id = text("/provider_id", &request.provider_id, NAME_MAX, &mut faults);
+        let (provider, provider_id) = named(request.provider.trim(), request.provider_id.trim())
+            .unwrap_or_else(|| (request.provider.clone(), request.provider_id.clone()));
+        let provider = text("/provider", &provider, NAME_MAX, &mut faults);
+        let provider_id = text("/provider_id", &provider_id, NAME_MAX, &mut faults);
         if provider_id.contains(char::is_whitespace) {
             faults.push(Fault::pointer("/provider_id", "must be one id, as the engine shows it"));
         }
@@ -189,83 +199,56 @@ impl Api {
             return Err(Problem::Conflict(reason.to_owned()));
         }
         let keyed = idempotency_key.is_some();
-        let occasion = occasion(idempotency_key, &format!("{provider}\n{provider_id}\n{reason}\n{actor}"));
+        // What the engine refused may be mended there and named again in the same words.
+        let content = format!("{provider}\n{provider_id}\n{reason}\n{actor}\n{}", case.attempts);
+        let occasion = occasion(idempotency_key, &content);
         let stream = unit.purchase.stream();
         let provider = ProviderName::new(provider);
         let event = Event::AttachRequested(AttachRequested { unit, provider, provider_id, reason });
-        self.record(Repair { case: &case, actor, occasion, keyed, refusal: None, stream, event }).await
+        self.repaired(Repair { case: &case, actor, occasion, keyed, refusal: None, stream, event }).await
     }
 
-    /// Appends the repair, or finds that it was appended before: then the case may be closed by now, and that is fine.
-    async fn record(&self, repair: Repair<'_>) -> Result<Repaired, Problem> {
+    /// Records the repair, or finds that it was recorded before: then the case may be closed by now, and that is fine.
+    async fn repaired(&self, repair: Repair<'_>) -> Result<Repaired, Problem> {
         let Repair { case, actor, occasion, keyed, refusal, stream, event } = repair;
-        let cause = format!("case\n{}\n{}\n{occasion}", case.id, case.opened_position);
-        let id = derived_id(&cause, event.kind(), &case.subject);
-        let data = event.encode();
-        let answer = |position, repeated| Repaired {
-            case: case.id.to_string(),
-            event: id.to_string(),
-            r#type: event.kind().to_owned(),
-            position,
-            repeated,
-        };
-        if let Some(before) = self.log.find(&id).await? {
-            let asked = Event::decode(&before.kind, &before.data).ok().flatten();
-            let by_same = !keyed || before.actor.as_ref() == Some(&actor);
-            let same = by_same && asked.is_some_and(|asked| asks_the_same(&asked, &event));
-            return if same { Ok(answer(before.position, true)) } else { Err(Problem::IdempotencyMismatch) };
-        }
-        if case.status != CaseStatus::Open {
-            return Err(Problem::Conflict(format!("the case is {}, not open", case.status.as_str())));
-        }
-        if let Some(refusal) = refusal {
-            return Err(Problem::Conflict(refusal));
-        }
+        let is_open = case.status == CaseStatus::Open;
+        let closed = (!is_open).then(|| format!("the case is {}, not open", case.status.as_str()));
         let about = case.customer.as_ref().map(CustomerId::as_str).or(case.stripe_id.as_deref());
-        let new = NewEvent {
-            id: id.clone(),
-            kind: event.kind().to_owned(),
+        let recording = Recording {
+            cause: format!("case\n{}\n{}\n{occasion}", case.id, case.opened_position),
+            subject: case.subject.clone(),
             scope: case.scope.clone(),
             stream,
-            occurred_at: self.clock.now(),
-            causation_id: None,
-            correlation_id: None,
-            schema_version: 1,
-            actor: Some(actor),
-            partition: partition_of(about.unwrap_or(&case.subject)),
-            delivery: None,
-            data,
-            on_reuse: IdReuse::Refused,
+            about: about.unwrap_or(&case.subject).to_owned(),
+            actor,
+            keyed,
+            already: None,
+            refusal: closed.or(refusal),
+            event,
         };
-        match self.log.append(Append::events(vec![new])).await?.first() {
-            Some(Placed::Appended(position)) => Ok(answer(*position, false)),
-            Some(Placed::Duplicate(position)) => Ok(answer(*position, true)),
-            None => Err(Problem::Internal("the log placed no event".into())),
-        }
+        Ok(Repaired::of_case(case.id, self.record(recording).await?))
     }
 }
 
-/// Whether two events record the same request. Through when a waiver closes a unit is not asked for but looked up, and
-/// may have moved since.
-fn asks_the_same(before: &Event, now: &Event) -> bool {
-    match (before, now) {
-        (Event::ObligationWaived(before), Event::ObligationWaived(now)) => {
-            before.unit == now.unit && before.reason == now.reason
-        }
-        (before, now) => before == now,
-    }
+/// The license that somebody means by `Id=88121` or `globalId=812345`, as Cryptolens shows them. A plain id is left as it is.
+fn named(provider: &str, id: &str) -> Option<(String, String)> {
+    let (name, number) = id.split_once('=')?;
+    let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    let is_meant = provider.is_empty() || provider == CRYPTOLENS;
+    let named = match name.to_ascii_lowercase().as_str() {
+        "id" | "skm_key_id" => number.to_owned(),
+        "globalid" | "skm_key_globalid" => format!("globalId={number}"),
+        _ => return None,
+    };
+    (is_number && is_meant).then(|| (CRYPTOLENS.to_owned(), named))
 }
 
 /// Why another try would change nothing, where that is known.
 fn nothing_to_try(case: &read::Case) -> Option<String> {
-    if !OWED.contains(&case.kind.as_str()) {
+    if !OWED.contains(&case.kind.as_str()) && case.kind != NOT_ADOPTED {
         return Some(format!("a case of kind `{}` waits for a person: there is nothing to try again", case.kind));
     }
     let reason = match case.cause.as_deref()? {
-        "left_by_other_system" if !case.awaits_issuer => {
-            "the policy `left_by_other_system = \"case\"` holds this sale for a person: name the other system's key in \
-             Stripe's metadata, attach it, or waive the case"
-        }
         "unmapped_price" => "nothing maps what was bought to a license: add a [[catalog]] entry and restart keyledger",
         "lines_unknown" => {
             "what the session sold is not known: add metadata that names it, or a default [[catalog]] entry and restart \
@@ -276,21 +259,17 @@ fn nothing_to_try(case: &read::Case) -> Option<String> {
     Some(reason.to_owned())
 }
 
-fn occasion(idempotency_key: Option<&str>, content: &str) -> String {
-    idempotency_key.map_or_else(|| format!("content\n{content}"), |key| format!("key\n{key}"))
-}
-
 fn unit_of(case: &read::Case, done: &str) -> Result<UnitId, Problem> {
     let none = || Problem::Conflict(format!("this case is not about one unit, so there is nothing to be {done}"));
     case.unit.clone().ok_or_else(none)
 }
 
-fn name_or(name: Option<&str>, caller: &Caller, faults: &mut Vec<Fault>) -> String {
+pub(super) fn name_or(name: Option<&str>, caller: &Caller, faults: &mut Vec<Fault>) -> String {
     name.map_or_else(|| caller.name.clone(), |name| text("/name", name, NAME_MAX, faults))
 }
 
 /// Text that a person wrote, trimmed. It stays in the log for ever, so it must say something and be of one line's kind.
-fn text(pointer: &str, text: &str, max: usize, faults: &mut Vec<Fault>) -> String {
+pub(super) fn text(pointer: &str, text: &str, max: usize, faults: &mut Vec<Fault>) -> String {
     let text = text.trim();
     let length = text.chars().count();
     if length == 0 || length > max {
@@ -301,6 +280,6 @@ fn text(pointer: &str, text: &str, max: usize, faults: &mut Vec<Fault>) -> Strin
     text.to_owned()
 }
 
-fn refuse(faults: Vec<Fault>) -> Result<(), Problem> {
+pub(super) fn refuse(faults: Vec<Fault>) -> Result<(), Problem> {
     if faults.is_empty() { Ok(()) } else { Err(Problem::Invalid(faults)) }
 }

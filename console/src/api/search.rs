@@ -10,6 +10,7 @@ use keyledger_schemas::envelope::Recorded;
 use keyledger_schemas::ids::{CaseId, LicenseId};
 use uuid::Uuid;
 
+use super::query::global_id;
 use super::{Api, View};
 use crate::model::{Found, FoundGroup, SearchResults};
 use crate::problem::Problem;
@@ -68,8 +69,9 @@ impl Api {
             Lookup::Email(email) => vec![Term::Email(email.clone())],
             Lookup::Key(typed) => vec![Term::KeyHash(key::hash(&self.keys, typed.expose()))],
             Lookup::KeyTail(tail) => return self.key_tail(view, tail).await,
-            Lookup::CryptolensId { id, product } => return self.cryptolens(view, id, product.as_deref()).await,
-            Lookup::CryptolensGlobalId(id) => return self.cryptolens(view, id, None).await,
+            Lookup::CryptolensId { id, product } => return self.cryptolens(view, id, false, product.as_deref()).await,
+            Lookup::CryptolensGlobalId(id) => return self.cryptolens(view, id, true, None).await,
+            Lookup::ProviderId(id) => vec![Term::ProviderId(id.clone())],
             Lookup::CryptolensCustomer(id) => return self.cryptolens_customer(view, id).await,
             Lookup::Uuid(uuid) => return self.uuid(view, *uuid).await,
             Lookup::Case(uuid) => return self.case_named(view, CaseId(*uuid)).await,
@@ -141,7 +143,7 @@ impl Api {
 
     /// Cryptolens counts ids per product, so several licenses may have one. A license that nobody paid for is no row of
     /// its own: the case that names it is found.
-    async fn cryptolens(&self, view: &View, id: &str, product: Option<&str>) -> Result<Hits, Problem> {
+    async fn cryptolens(&self, view: &View, id: &str, is_global: bool, product: Option<&str>) -> Result<Hits, Problem> {
         let views = self.views().await?;
         let mut found = BTreeSet::new();
         for hit in views.search(&view.within, &[Term::ProviderId(id.to_owned())]).await? {
@@ -151,6 +153,10 @@ impl Api {
             let license = views.licenses(&view.within, &filter, at, &one).await?.data.pop();
             let Some(license) = license else { continue };
             let is_held = license.provider.as_ref().is_some_and(|provider| provider.as_str() == "cryptolens");
+            let named = if is_global { global_id(&license) } else { license.provider_id.clone() };
+            if named.as_deref() != Some(id) {
+                continue;
+            }
             // An adopted license may not show its product: then any may be it.
             let fits = product.is_none_or(|product| license.product.as_deref().is_none_or(|held| held == product));
             if is_held && fits {
@@ -178,10 +184,15 @@ impl Api {
         Ok(page.after.is_some())
     }
 
-    /// The id stands in the metadata of the customer or of the subscription; neither is indexed.
+    /// A customer that we found or made there is indexed. Else the id stands in the metadata of the customer or of the
+    /// subscription; neither is indexed.
     async fn cryptolens_customer(&self, view: &View, id: &str) -> Result<Hits, Problem> {
         let views = self.views().await?;
         let mut hits = Hits::default();
+        for hit in views.search(&view.within, &[Term::ProviderCustomer(id.to_owned())]).await? {
+            let known = views.customer(&view.within, &hit.id, self.as_of(view).await?).await?;
+            hits.found.insert(known.map_or_else(|| Found::from(hit), |detail| Found::from(detail.customer)));
+        }
         let mut page = PageRequest { limit: PAGE_MAX, after: None };
         for _ in 0..LOOKED_AT_MAX / page.limit as usize {
             let rows = views.customers(&view.within, &CustomerFilter::default(), &page).await?;
@@ -234,6 +245,7 @@ fn is_exact(lookup: &Lookup) -> bool {
         | Lookup::CryptolensId { .. }
         | Lookup::CryptolensGlobalId(_)
         | Lookup::CryptolensCustomer(_)
+        | Lookup::ProviderId(_)
         | Lookup::Uuid(_)
         | Lookup::Case(_)
         | Lookup::InvoiceNumber(_) => true,

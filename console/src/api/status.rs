@@ -6,7 +6,7 @@ use keyledger_projector::ViewsError;
 use keyledger_projector::read;
 
 use super::{Api, ISSUER, ISSUER_PURCHASES, View};
-use crate::model::{IssuerStatus, LogStatus, ProjectorStatus, Status};
+use crate::model::{IssuerStatus, LogStatus, ProjectorStatus, Reconciled, Status};
 use crate::problem::Problem;
 
 impl Api {
@@ -35,6 +35,9 @@ impl Api {
                 parked: views.as_ref().map_or(0, |views| views.parked),
             },
             cases_open: views.as_ref().map_or(0, read::Status::cases_open_total),
+            reconciled: views
+                .map(|views| views.reconciled.into_iter().map(Reconciled::from).collect())
+                .unwrap_or_default(),
         })
     }
 

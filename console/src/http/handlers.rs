@@ -16,8 +16,10 @@ use super::openapi::{self, Idempotency, Paging, Viewing};
 use super::params::Params;
 use super::request::ProblemBody;
 use crate::access::Caller;
-use crate::api::{Attach, EventQuery, Retry, Waive};
-use crate::model::{Case, Customer, Event, License, Page, Repaired, SearchResults, Status, Subscription};
+use crate::api::{Act, Attach, EventQuery, Extend, Retry, Waive};
+use crate::model::{
+    Applied, Case, Customer, Event, License, Page, Plan, Repaired, SearchResults, Status, Subscription, UnmappedPrice,
+};
 use crate::problem::{CODES, Problem};
 
 type Answer<T> = Result<Json<T>, Problem>;
@@ -36,11 +38,19 @@ pub fn routes() -> OpenApiRouter<Console> {
         .routes(routes!(licenses))
         .routes(routes!(license))
         .routes(routes!(license_file))
+        .routes(routes!(suspend))
+        .routes(routes!(reinstate))
+        .routes(routes!(revoke))
+        .routes(routes!(extend))
+        .routes(routes!(reissue))
         .routes(routes!(cases))
         .routes(routes!(case))
         .routes(routes!(retry))
         .routes(routes!(waive))
         .routes(routes!(attach))
+        .routes(routes!(plan))
+        .routes(routes!(repair))
+        .routes(routes!(unmapped))
         .routes(routes!(events))
         .routes(routes!(event))
         .routes(routes!(raw))
@@ -182,6 +192,106 @@ async fn license_file(
     Ok((headers, text).into_response())
 }
 
+/// Stops a license for now, whatever is paid, until a person reinstates it.
+#[utoipa::path(post, path = "/api/v1/licenses/{id}/suspend", tag = "licenses",
+    params(("id" = String, Path, description = "The license's id."), Viewing, Idempotency), request_body = Act, responses(
+    (status = 200, body = Repaired),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
+async fn suspend(
+    State(console): State<Console>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    mut params: Params,
+    headers: HeaderMap,
+    Body(body): Body<Act>,
+) -> Answer<Repaired> {
+    let view = params.view();
+    params.finish()?;
+    let key = idempotency_key(&headers)?;
+    console.api.suspend(&view, &id, &body, key.as_deref(), &caller).await.map(Json)
+}
+
+/// Takes back what a person stopped or revoked. What Stripe says still holds.
+#[utoipa::path(post, path = "/api/v1/licenses/{id}/reinstate", tag = "licenses",
+    params(("id" = String, Path, description = "The license's id."), Viewing, Idempotency), request_body = Act, responses(
+    (status = 200, body = Repaired),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
+async fn reinstate(
+    State(console): State<Console>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    mut params: Params,
+    headers: HeaderMap,
+    Body(body): Body<Act>,
+) -> Answer<Repaired> {
+    let view = params.view();
+    params.finish()?;
+    let key = idempotency_key(&headers)?;
+    console.api.reinstate(&view, &id, &body, key.as_deref(), &caller).await.map(Json)
+}
+
+/// Stops a license for good, until a person reinstates it.
+#[utoipa::path(post, path = "/api/v1/licenses/{id}/revoke", tag = "licenses",
+    params(("id" = String, Path, description = "The license's id."), Viewing, Idempotency), request_body = Act, responses(
+    (status = 200, body = Repaired),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
+async fn revoke(
+    State(console): State<Console>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    mut params: Params,
+    headers: HeaderMap,
+    Body(body): Body<Act>,
+) -> Answer<Repaired> {
+    let view = params.view();
+    params.finish()?;
+    let key = idempotency_key(&headers)?;
+    console.api.revoke(&view, &id, &body, key.as_deref(), &caller).await.map(Json)
+}
+
+/// Gives a license more time than was paid for. A later request replaces this one.
+#[utoipa::path(post, path = "/api/v1/licenses/{id}/extend", tag = "licenses",
+    params(("id" = String, Path, description = "The license's id."), Viewing, Idempotency), request_body = Extend, responses(
+    (status = 200, body = Repaired),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
+async fn extend(
+    State(console): State<Console>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    mut params: Params,
+    headers: HeaderMap,
+    Body(body): Body<Extend>,
+) -> Answer<Repaired> {
+    let view = params.view();
+    params.finish()?;
+    let key = idempotency_key(&headers)?;
+    console.api.extend(&view, &id, &body, key.as_deref(), &caller).await.map(Json)
+}
+
+/// Has a license replaced by a new one, and the old one revoked.
+#[utoipa::path(post, path = "/api/v1/licenses/{id}/reissue", tag = "licenses",
+    params(("id" = String, Path, description = "The license's id."), Viewing, Idempotency), request_body = Act, responses(
+    (status = 200, body = Repaired),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
+async fn reissue(
+    State(console): State<Console>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    mut params: Params,
+    headers: HeaderMap,
+    Body(body): Body<Act>,
+) -> Answer<Repaired> {
+    let view = params.view();
+    params.finish()?;
+    let key = idempotency_key(&headers)?;
+    console.api.reissue(&view, &id, &body, key.as_deref(), &caller).await.map(Json)
+}
+
 /// Cases, the oldest first.
 #[utoipa::path(get, path = "/api/v1/cases", tag = "cases", params(Viewing, Paging,
     ("kind" = Option<String>, Query, description = "Of this kind, such as `no_key`."),
@@ -273,6 +383,47 @@ async fn attach(
     params.finish()?;
     let key = idempotency_key(&headers)?;
     console.api.attach(&view, &id, &body, key.as_deref(), &caller).await.map(Json)
+}
+
+/// What would repair a case: steps in order, with reasons. Nothing is done.
+#[utoipa::path(get, path = "/api/v1/cases/{id}/plan", tag = "cases",
+    params(("id" = String, Path, description = "`kl_cas_…`"), Viewing), responses(
+    (status = 200, body = Plan),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
+async fn plan(State(console): State<Console>, Path(id): Path<String>, mut params: Params) -> Answer<Plan> {
+    let view = params.view();
+    params.finish()?;
+    console.api.plan(&view, &[id]).await.map(Json)
+}
+
+/// Does the steps of a case's plan that are safe, and says which are left to a person. Doing it again changes nothing.
+#[utoipa::path(post, path = "/api/v1/cases/{id}/repair", tag = "cases",
+    params(("id" = String, Path, description = "`kl_cas_…`"), Viewing), responses(
+    (status = 200, body = Vec<Applied>),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
+async fn repair(
+    State(console): State<Console>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    mut params: Params,
+) -> Answer<Vec<Applied>> {
+    let view = params.view();
+    params.finish()?;
+    let plan = console.api.plan(&view, &[id]).await?;
+    console.api.apply(&view, &plan, &caller).await.map(Json)
+}
+
+/// Prices that were paid for and that neither metadata nor the catalog says anything about.
+#[utoipa::path(get, path = "/api/v1/catalog/unmapped", tag = "catalog", params(Viewing), responses(
+    (status = 200, body = Vec<UnmappedPrice>),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemBody, content_type = "application/problem+json")))]
+async fn unmapped(State(console): State<Console>, mut params: Params) -> Answer<Vec<UnmappedPrice>> {
+    let view = params.view();
+    params.finish()?;
+    console.api.unmapped_prices(&view).await.map(Json)
 }
 
 /// The log in order, without data. A page of a rare type may be short or empty and still have a `next`.

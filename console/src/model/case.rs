@@ -2,11 +2,13 @@
 
 use jiff::Timestamp;
 use keyledger_projector::read;
+use keyledger_schemas::ids::{CaseId, LicenseId};
 use keyledger_schemas::money::Money;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::PurchaseRef;
+use crate::api::Entry;
 
 /// Money: whole minor units and a currency.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -103,8 +105,10 @@ impl From<read::Case> for Case {
 /// What a repair recorded. Its effect shows once the issuer and the views have read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Repaired {
-    /// The case.
-    pub case: String,
+    /// The case, where one was repaired.
+    pub case: Option<String>,
+    /// The license, where something was done to one.
+    pub license: Option<String>,
     /// The event that records it.
     pub event: String,
     /// The event's type.
@@ -114,4 +118,25 @@ pub struct Repaired {
     pub position: u64,
     /// The same request was recorded before; nothing was written now.
     pub repeated: bool,
+}
+
+impl Repaired {
+    pub(crate) fn of_case(case: CaseId, entry: Entry) -> Self {
+        Self { case: Some(case.to_string()), ..Self::of(entry) }
+    }
+
+    pub(crate) fn of_license(license: LicenseId, entry: Entry) -> Self {
+        Self { license: Some(license.to_string()), ..Self::of(entry) }
+    }
+
+    fn of(entry: Entry) -> Self {
+        Self {
+            case: None,
+            license: None,
+            event: entry.event.to_string(),
+            r#type: entry.kind,
+            position: entry.position,
+            repeated: entry.repeated,
+        }
+    }
 }

@@ -30,6 +30,8 @@ pub struct Customer {
     pub metadata: BTreeMap<String, String>,
     /// Where else they are known.
     pub cross_links: Vec<CrossLink>,
+    /// Who they are at license engines, by engine.
+    pub provider_customers: Vec<ProviderCustomer>,
     /// What they bought.
     pub purchases: Vec<Purchase>,
     /// Ids of their subscriptions.
@@ -55,11 +57,50 @@ impl From<read::CustomerDetail> for Customer {
             deleted_at: customer.deleted_at,
             metadata: customer.metadata,
             cross_links: all(detail.cross_links),
+            provider_customers: all(detail.provider_customers),
             purchases: all(detail.purchases),
             subscriptions: detail.subscriptions.iter().map(|subscription| subscription.id.to_string()).collect(),
             licenses: all(detail.licenses),
             payments: all(detail.payments),
             cases: all(detail.cases),
+        }
+    }
+}
+
+/// Who a customer is at a license engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ProviderCustomer {
+    /// The engine.
+    #[schema(example = "cryptolens")]
+    pub provider: String,
+    /// The engine's own id for them.
+    #[schema(example = "8812")]
+    pub id: String,
+    /// They were made there for this customer, not found.
+    pub made: bool,
+    /// Another Stripe customer is the same one there: the engine tells people apart by address alone.
+    pub shared: bool,
+    /// Those, as far as they are known.
+    pub shared_with: Vec<String>,
+    /// Since when.
+    pub linked_at: Timestamp,
+    /// When the engine was last told of a name or an address.
+    pub synced_at: Option<Timestamp>,
+    /// What it said then, if it did not take them.
+    pub refused: Option<String>,
+}
+
+impl From<read::ProviderCustomer> for ProviderCustomer {
+    fn from(linked: read::ProviderCustomer) -> Self {
+        Self {
+            provider: linked.provider.to_string(),
+            id: linked.id,
+            made: linked.made,
+            shared: linked.shared,
+            shared_with: linked.shared_with,
+            linked_at: linked.linked_at,
+            synced_at: linked.synced_at,
+            refused: linked.refused,
         }
     }
 }

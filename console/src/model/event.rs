@@ -41,6 +41,10 @@ pub struct Event {
     pub actor: Option<String>,
     /// 0 to 63: for partitioned consumers downstream.
     pub partition: u8,
+    /// How a Stripe event came into the log: `webhook`, `reconcile` (read from Stripe's list of events, or of objects, because
+    /// it was missing) or `fetched` (asked for, because events do not carry it). Null for keyledger's own.
+    #[schema(example = "webhook")]
+    pub origin: Option<String>,
     /// How a Stripe event arrived.
     pub delivery: Option<Delivery>,
     /// Length of the stored bytes.
@@ -72,9 +76,24 @@ impl From<envelope::Delivery> for Delivery {
     }
 }
 
+/// How a Stripe event came into the log.
+fn origin(event: &Recorded) -> Option<&'static str> {
+    let is_reconciled = event.delivery.as_ref().is_some_and(envelope::Delivery::is_reconciled);
+    match event.is_stripe() {
+        false => None,
+        true if is_reconciled => Some("reconcile"),
+        true if event.kind.starts_with(FETCHED) => Some("fetched"),
+        true => Some("webhook"),
+    }
+}
+
+/// What the types of fetched objects begin with.
+const FETCHED: &str = "stripe.fetched.";
+
 impl From<Recorded> for Event {
     fn from(event: Recorded) -> Self {
         Self {
+            origin: origin(&event).map(str::to_owned),
             position: event.position,
             id: event.id.to_string(),
             r#type: event.kind,

@@ -1,6 +1,6 @@
 //! Licenses. A key is shown masked unless it was asked for and may be shown.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use keyledger_engine::key;
@@ -63,6 +63,8 @@ pub struct License {
     pub provider: Option<String>,
     /// The engine's own id.
     pub provider_id: Option<String>,
+    /// Every id that the engine has for it: `id` for its own, else by the engine's word for it (`globalId`).
+    pub provider_ids: BTreeMap<String, String>,
     /// The engine's product.
     pub product: Option<String>,
     /// `made`, `found`, `adopted`, or `none` where no license was made.
@@ -96,6 +98,12 @@ impl From<read::License> for License {
             expires_at: license.expires_at,
             perpetual: license.perpetual,
             provider,
+            provider_ids: license
+                .provider_id
+                .iter()
+                .map(|id| ("id".to_owned(), id.clone()))
+                .chain(license.also)
+                .collect(),
             provider_id: license.provider_id,
             product: license.product,
             origin: license.origin,

@@ -1,5 +1,6 @@
 //! How far each part has come, and what a search found.
 
+use jiff::Timestamp;
 use keyledger_projector::read;
 use keyledger_schemas::ids::Mode;
 use serde::Serialize;
@@ -18,6 +19,44 @@ pub struct Status {
     pub projector: ProjectorStatus,
     /// How many cases are open in the mode and source asked about.
     pub cases_open: u64,
+    /// When each source was last compared with what Stripe holds, in the mode and source asked about.
+    pub reconciled: Vec<Reconciled>,
+}
+
+/// When the log was last compared with what Stripe holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Reconciled {
+    /// The source.
+    pub source: String,
+    /// `live` or `test`.
+    pub mode: String,
+    /// When.
+    pub at: Timestamp,
+    /// From when on Stripe was asked.
+    pub since: Timestamp,
+    /// Stripe events looked at.
+    pub events_seen: u64,
+    /// Of these, so many were missing.
+    pub events_appended: u64,
+    /// Objects looked at beside.
+    pub objects_seen: u64,
+    /// Of these, so many said something new.
+    pub objects_appended: u64,
+}
+
+impl From<read::Reconciled> for Reconciled {
+    fn from(row: read::Reconciled) -> Self {
+        Self {
+            source: row.source.to_string(),
+            mode: row.mode.to_string(),
+            at: row.at,
+            since: row.since,
+            events_seen: row.events_seen,
+            events_appended: row.events_appended,
+            objects_seen: row.objects_seen,
+            objects_appended: row.objects_appended,
+        }
+    }
 }
 
 /// The end of the log, or of its mirror.

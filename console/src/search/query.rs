@@ -103,6 +103,14 @@ names! {
         Id = "id",
         /// A license's account-wide Cryptolens id.
         GlobalId = "globalid",
+        /// Any id that a license engine has for a license.
+        ProviderId = "provider_id",
+        /// A license's Cryptolens id.
+        CryptolensKey = "skm_key_id",
+        /// A license's account-wide Cryptolens id.
+        CryptolensGlobalKey = "skm_key_globalid",
+        /// A customer's Cryptolens id.
+        CryptolensCustomer = "skm_customer_id",
         /// A license key.
         Key = "key",
         /// A customer's address.

@@ -44,6 +44,8 @@ pub enum Lookup {
     CryptolensGlobalId(String),
     /// A customer by its Cryptolens id.
     CryptolensCustomer(String),
+    /// A license by any id that its engine has for it.
+    ProviderId(String),
     /// An object of keyledger's, or a license of Cryptlex or Keygen.
     Uuid(Uuid),
     /// A case of keyledger's.
@@ -100,6 +102,7 @@ impl Lookup {
             Self::CryptolensId { .. } => "Cryptolens license id",
             Self::CryptolensGlobalId(_) => "Cryptolens global license id",
             Self::CryptolensCustomer(_) => "Cryptolens customer id",
+            Self::ProviderId(_) => "license engine's id",
             Self::Uuid(_) => "license or case id",
             Self::Case(_) => "case id",
             Self::InvoiceNumber(_) => "invoice number",
@@ -162,7 +165,7 @@ stripe_kinds! {
 /// Everything that `text` may mean as a bare token; empty when it is none and must be read as a query.
 pub fn recognize(text: &str) -> Vec<Lookup> {
     let text = text.trim();
-    if let Some(lookup) = cryptolens(text) {
+    if let Some(lookup) = cryptolens(text).or_else(|| provider_id(text)) {
         return vec![lookup];
     }
     if let Some(lookup) = identity(text) {
@@ -210,6 +213,13 @@ fn cryptolens(text: &str) -> Option<Lookup> {
         ("skm_customer_id", None) => Some(Lookup::CryptolensCustomer(value)),
         _ => None,
     }
+}
+
+/// `provider_id=2c0d…`, whatever the engine's ids look like.
+fn provider_id(text: &str) -> Option<Lookup> {
+    let (name, id) = text.split_once('=')?;
+    let is_one = !id.is_empty() && !id.contains(|c: char| c.is_whitespace() || "()\":=<>~!".contains(c));
+    (name.eq_ignore_ascii_case("provider_id") && is_one).then(|| Lookup::ProviderId(id.to_owned()))
 }
 
 /// What keyledger shows as an id: `source:account:mode:` and a Stripe id, with the API version for an event.
@@ -321,6 +331,8 @@ mod tests {
         assert_eq!(recognize("Id=88121 product=3349"), [id(Some("3349"))]);
         assert_eq!(recognize("globalId=812345"), [Lookup::CryptolensGlobalId("812345".to_owned())]);
         assert_eq!(recognize("skm_customer_id=8812"), [Lookup::CryptolensCustomer("8812".to_owned())]);
+        assert_eq!(recognize("Provider_id=2c0d-1"), [Lookup::ProviderId("2c0d-1".to_owned())]);
+        assert_eq!(recognize("provider_id=2 status=active"), []);
         assert_eq!(recognize("Id=2 or Id=3"), []);
         assert_eq!(recognize("status=active"), []);
     }

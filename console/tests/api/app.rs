@@ -32,6 +32,8 @@ pub struct App {
     pub views_url: String,
     /// The server that has them.
     pub server: Option<Postgres>,
+    /// What the routes ask.
+    pub api: Api,
     client: Client,
     document: Value,
     shutdown: CancellationToken,
@@ -71,13 +73,24 @@ async fn start_at(access: impl FnOnce(Access) -> Access, server: Option<Postgres
         Token::new("reader", Role::Viewer, &Secret::new(VIEWER)),
     ];
     let metrics = http::Metrics::new(|| "keyledger_test 1\n".to_owned());
-    let console = Console { api, access: Arc::new(access(Access::tokens(tokens))), metrics };
+    let console = Console { api: api.clone(), access: Arc::new(access(Access::tokens(tokens))), metrics };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = CancellationToken::new();
     tokio::spawn(serve(listener, console, shutdown.clone()));
     let document = serde_json::from_str(&http::document()).unwrap();
-    App { log, clock, dir, url, views_url, server, client: Client::new(), document, shutdown }
+    App {
+        log,
+        clock,
+        dir,
+        url,
+        views_url,
+        server,
+        api,
+        client: keyledger_test_servers::http::client(),
+        document,
+        shutdown,
+    }
 }
 
 pub fn at(text: &str) -> Timestamp {

@@ -1,9 +1,9 @@
 //! The log as the API shows it.
 
 use keyledger_eventlog::testing::event;
-use keyledger_schemas::envelope::NewEvent;
+use keyledger_schemas::envelope::{Delivery, NewEvent};
 use keyledger_schemas::ids::{Mode, Scope, SourceName};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::app::{self, ADMIN, App};
 
@@ -81,4 +81,28 @@ async fn an_event_of_the_other_mode_is_not_found() {
     let app = with_events().await;
     assert_eq!(app.problem("/api/v1/events/default:-:test:evt_100:2024-06-20").await["code"], "not_found");
     app.get("/api/v1/events/default:-:test:evt_100:2024-06-20?mode=test").await;
+}
+
+#[tokio::test]
+async fn an_event_says_how_it_came_into_the_log() {
+    let app = app::start().await;
+    let delivered = Delivery {
+        signature: "t=1,v1=x".to_owned(),
+        secret: "default".to_owned(),
+        received_at: app::at("2026-03-01T00:00:00Z"),
+    };
+    let reconciled = Delivery::reconciled(app::at("2026-03-01T00:00:00Z"));
+    let events = [
+        ("stripe.invoice.paid", Some(delivered)),
+        ("stripe.invoice.paid", Some(reconciled.clone())),
+        ("stripe.fetched.invoice", None),
+        ("stripe.fetched.customer", Some(reconciled)),
+        ("license.issued", None),
+    ];
+    let events = events.into_iter().zip(1..);
+    let events = events.map(|((kind, delivery), number)| NewEvent { delivery, ..stripe(number, kind, Mode::Live) });
+    app.append(events.collect()).await;
+    let page = app.get("/api/v1/events").await;
+    let origins: Vec<Value> = page["data"].as_array().unwrap().iter().map(|event| event["origin"].clone()).collect();
+    assert_eq!(origins, [json!("webhook"), json!("reconcile"), json!("fetched"), json!("reconcile"), Value::Null]);
 }

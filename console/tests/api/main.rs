@@ -6,9 +6,11 @@ mod app;
 mod shop;
 
 mod access;
+mod acts;
 mod events;
 mod logs;
 mod openapi;
+mod plans;
 mod problems;
 mod repairs;
 mod search;

@@ -28,5 +28,5 @@ async fn the_document_is_served_as_it_is_committed() {
     for path in served["paths"].as_object().unwrap().keys() {
         assert!(path.starts_with("/api/v1/"), "{path}");
     }
-    assert_eq!(served["paths"].as_object().unwrap().len(), 17);
+    assert_eq!(served["paths"].as_object().unwrap().len(), 25);
 }

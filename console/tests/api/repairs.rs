@@ -102,6 +102,21 @@ async fn attaching_names_the_license_that_meets_the_unit() {
 }
 
 #[tokio::test]
+async fn a_license_that_was_refused_is_attached_again_in_the_same_words() {
+    let app = shop::open().await;
+    let attach = async || {
+        let body = json!({"provider": "cryptolens", "provider_id": "88121", "reason": "made by hand"});
+        app.post(&path(shop::no_key(), "attach"), body).await.1
+    };
+    let first = attach().await;
+    assert_eq!(attach().await["event"], first["event"], "a double click");
+    shop::run(&app, &format!("update casefile set attempts = attempts + 1 where id = '{}'", shop::no_key())).await;
+    let second = attach().await;
+    assert_eq!((&second["repeated"], second["event"] == first["event"]), (&json!(false), false));
+    assert_eq!(recorded(&app).await.len(), 2);
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_as_things_stand_is_a_conflict_and_records_nothing() {
     let app = shop::open().await;
     let waive = json!({"name": "Ana", "reason": "test"});
@@ -127,19 +142,15 @@ async fn what_cannot_be_done_as_things_stand_is_a_conflict_and_records_nothing()
 async fn a_retry_that_would_change_nothing_says_why() {
     let app = shop::open().await;
     let retry = path(shop::no_key(), "retry");
-    for (cause, reason) in [
-        ("left_by_other_system", "left_by_other_system = \"case\""),
-        ("unmapped_price", "[[catalog]]"),
-        ("lines_unknown", "[[catalog]]"),
-    ] {
+    for (cause, reason) in [("unmapped_price", "[[catalog]]"), ("lines_unknown", "[[catalog]]")] {
         shop::cause(&app, cause, false).await;
         let (status, problem) = app.post(&retry, json!({})).await;
         assert_eq!(status, 409, "{cause}");
         assert!(problem["detail"].as_str().unwrap().contains(reason), "{problem}");
     }
     assert_eq!(recorded(&app).await, [] as [Value; 0]);
-    // With the other system's mark alone it is issued by itself, and may be asked for.
-    shop::cause(&app, "left_by_other_system", true).await;
+    // What another system left is held for a person, and this is one.
+    shop::cause(&app, "left_by_other_system", false).await;
     assert_eq!(app.post(&retry, json!({})).await.0, 200);
     // What was recorded once is the same request, whatever holds the case by now.
     shop::cause(&app, "unmapped_price", false).await;

@@ -9,7 +9,9 @@ use keyledger_eventlog::testing::event;
 use keyledger_projector::facts::{CustomerFacts, ObjectFacts, SubscriptionFacts};
 use keyledger_projector::{PROJECTION_VERSION, SCHEMA_VERSION};
 use keyledger_schemas::envelope::NewEvent;
-use keyledger_schemas::event::{Event, LicenseIssued, LicenseTerms, SETTINGS_STREAM, SettingsChanged};
+use keyledger_schemas::event::{
+    Action, Event, LicenseIssued, LicenseNotDone, LicenseTerms, NotDone, SETTINGS_STREAM, SettingsChanged,
+};
 use keyledger_schemas::ids::{CaseId, LicenseId, Mode, PurchaseId, Scope, SourceName, UnitId};
 use keyledger_schemas::stripe::fact::SubscriptionSeen;
 use keyledger_test_servers::Postgres;
@@ -90,6 +92,17 @@ pub async fn cause(app: &App, cause: &str, awaits_issuer: bool) {
     run(app, &format!("update casefile set cause = '{cause}', awaits_issuer = {awaits} where id = '{id}'")).await;
 }
 
+/// Gives a subscription other metadata.
+pub async fn metadata(app: &App, subscription: &str, metadata: &Value) {
+    let customer = subscription.replace("sub_", "cus_");
+    let facts = subscription_facts(&SubscriptionSeen {
+        metadata: serde_json::from_value(metadata.clone()).unwrap(),
+        ..snapshot(subscription, &customer)
+    });
+    run(app, &format!("update object set facts = '{facts}' where kind = 'subscription' and id = '{subscription}'"))
+        .await;
+}
+
 /// Runs statements on the views, behind everybody's back.
 pub async fn run(app: &App, statements: &str) {
     // Its own lines would hold what the lines of the API must not.
@@ -135,6 +148,7 @@ async fn furnish(app: App) -> App {
     db.insert("view_meta", &meta);
     db.insert("checkpoint", &json!({"name": "projector", "position": 10, "chain": ""}));
     customers(&mut db);
+    elsewhere(&mut db);
     subscriptions(&mut db);
     licenses(&mut db, &serde_json::to_value(sealed).unwrap());
     cases(&mut db);
@@ -161,10 +175,29 @@ fn issued() -> NewEvent {
         key: Some(seal::seal(&keys(), &id, &key().to_secret())),
         terms,
         found: false,
+        also: [].into(),
     });
     let stream = unit("sub_ana").purchase.stream();
     let plain = event(id.as_str(), stream.as_str(), issued.encode());
     NewEvent { kind: issued.kind().to_owned(), occurred_at: at("2026-03-01T00:00:05Z"), ..plain }
+}
+
+/// The event that another license for Ana was not made.
+pub fn not_made(answer: NotDone) -> NewEvent {
+    let not_done = Event::LicenseNotDone(LicenseNotDone {
+        unit: unit("sub_ana"),
+        license: unit("sub_ana").license(2),
+        attempt: 2,
+        action: Action::Create,
+        answer,
+        reason: "quota reached".to_owned(),
+        next_attempt_at: None,
+        nothing_found: true,
+        unconfigured: false,
+    });
+    let stream = unit("sub_ana").purchase.stream();
+    let plain = event(&format!("not-done-{answer:?}"), stream.as_str(), not_done.encode());
+    NewEvent { kind: not_done.kind().to_owned(), ..plain }
 }
 
 /// Recorded settings with one source, `second`, and these fields beside it.
@@ -195,14 +228,39 @@ fn customers(db: &mut Rows) {
             json!({"email": email, "scope": format!("default:-:{mode}"), "object_kind": "customer", "object": id});
         db.insert("contact", &contact);
     }
+    // Ana and somebody whom Stripe has not shown yet have one address.
+    for (customer, shared) in [("cus_ana", 0), ("cus_twin", 1)] {
+        let linked = json!({
+            "scope": "default:-:live", "customer": customer, "provider": "cryptolens", "id": "9001", "source": "default",
+            "mode": "live", "made": 1 - shared, "shared": shared, "linked_at": time("2026-03-01T00:00:00Z"),
+            "last_position": 10,
+        });
+        db.insert("provider_customer", &linked);
+    }
+}
+
+/// A price that nothing maps, and when Stripe was last asked what is missing.
+fn elsewhere(db: &mut Rows) {
+    for (purchase, currency, amount_minor) in [("sub_ana", "eur", 900), ("sub_li", "eur", 1100), ("sub_li", "usd", 500)]
+    {
+        let paid = json!({
+            "scope": "default:-:live", "purchase": purchase, "price": "price_other", "currency": currency,
+            "source": "default", "mode": "live", "product": "prod_9", "times": 1, "amount_minor": amount_minor,
+            "first_paid_at": time("2026-03-01T00:00:00Z"), "means": "nothing",
+        });
+        db.insert("paid_price", &paid);
+    }
+    let reconciled = json!({
+        "source": "default", "mode": "live", "at": time("2026-03-11T00:00:00Z"), "since": time("2026-02-11T00:00:00Z"),
+        "events_seen": 9, "events_appended": 1, "objects_seen": 0, "objects_appended": 0, "last_position": 10,
+    });
+    db.insert("reconciled", &reconciled);
 }
 
 fn subscriptions(db: &mut Rows) {
     for (number, name) in ["ana", "li"].into_iter().enumerate() {
         let (id, customer, position) = (format!("sub_{name}"), format!("cus_{name}"), number + 4);
-        let mut facts = SubscriptionFacts::default();
-        facts.observe(&snapshot(&id, &customer));
-        let facts = json!({"facts": ObjectFacts::Subscription(Box::new(facts)), "parents": []}).to_string();
+        let facts = subscription_facts(&snapshot(&id, &customer));
         let object = |kind: &str, id: &str, status: &str, facts: &str| {
             json!({
                 "scope": "default:-:live", "kind": kind, "id": id, "source": "default", "mode": "live",
@@ -234,6 +292,12 @@ fn subscriptions(db: &mut Rows) {
     }
 }
 
+fn subscription_facts(sight: &SubscriptionSeen) -> String {
+    let mut facts = SubscriptionFacts::default();
+    facts.observe(sight);
+    json!({"facts": ObjectFacts::Subscription(Box::new(facts)), "parents": []}).to_string()
+}
+
 fn snapshot(id: &str, customer: &str) -> SubscriptionSeen {
     serde_json::from_value(json!({
         "seen": {"at": "2026-03-01T00:00:00Z", "change": "created", "event": "evt_1"},
@@ -251,7 +315,7 @@ fn licenses(db: &mut Rows, sealed: &Value) {
         json!({
             "id": id, "scope": "default:-:live", "source": "default", "mode": "live", "purchase": "sub_ana", "item": "si_1",
             "number": position - 6, "generation": 1, "customer": "cus_ana", "state": "active", "seats": 3,
-            "features": "[\"f3\"]", "paid_until": time("2026-04-01T00:00:00Z"), "perpetual": 0,
+            "features": "[\"f3\"]", "also": "{}", "paid_until": time("2026-04-01T00:00:00Z"), "perpetual": 0,
             "expires_at": time("2026-04-04T00:00:00Z"), "issued_at": time("2026-03-01T00:00:05Z"),
             "sort_key": format!("{position:020}/{id}"),
         })
@@ -275,7 +339,17 @@ fn licenses(db: &mut Rows, sealed: &Value) {
     adopted["provider"] = json!("cryptolens");
     adopted["provider_id"] = json!("88121");
     adopted["product"] = json!("3349");
+    adopted["also"] = json!("{\"globalId\":\"812345\"}");
     db.insert("license", &adopted);
+    let ours = ("id", license().to_string(), license());
+    let names = [("id", "88121".to_owned()), ("globalId", "812345".to_owned())];
+    let adopted = names.map(|(kind, id)| (kind, id, unit("sub_adopted").license(1)));
+    for (kind, id, license) in [ours].into_iter().chain(adopted) {
+        let license = license.to_string();
+        let name =
+            json!({"scope": "default:-:live", "purchase": "sub_ana", "license": license, "kind": kind, "id": id});
+        db.insert("license_name", &name);
+    }
 }
 
 fn cases(db: &mut Rows) {

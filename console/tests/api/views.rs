@@ -14,6 +14,9 @@ on_both! {
     a_license_shows_its_key_masked,
     pages_of_every_list_follow_each_other,
     licenses_are_found_by_what_support_has_at_hand,
+    customers_that_share_one_at_an_engine_are_shown,
+    prices_that_mean_nothing_are_listed_with_their_money,
+    the_last_comparison_with_stripe_is_shown,
     states_are_shown_as_of_the_time_asked_about,
     live_and_test_are_never_mixed,
     a_slip_in_a_source_or_a_kind_does_not_read_as_all_is_well,
@@ -89,6 +92,8 @@ async fn licenses_are_found_by_what_support_has_at_hand(app: App) {
         ("customer=cus_ana", 2),
         ("email=Ana@example.com", 2),
         ("provider_id=88121", 1),
+        ("provider_id=812345", 1),
+        ("provider_id=8123", 0),
         ("customer=cus_ana&provider_id=88121", 1),
         ("subscription=sub_li", 0),
         ("session=cs_none", 0),
@@ -96,6 +101,35 @@ async fn licenses_are_found_by_what_support_has_at_hand(app: App) {
         let page = app.get(&format!("/api/v1/licenses?{filter}")).await;
         assert_eq!(page["data"].as_array().unwrap().len(), count, "{filter}");
     }
+}
+
+async fn customers_that_share_one_at_an_engine_are_shown(app: App) {
+    let linked = app.get("/api/v1/customers/cus_ana").await["provider_customers"].clone();
+    let [ana] = &linked.as_array().unwrap()[..] else { panic!("{linked}") };
+    assert_eq!((&ana["provider"], &ana["id"], &ana["shared"]), (&json!("cryptolens"), &json!("9001"), &json!(true)));
+    assert_eq!(ana["shared_with"], json!(["cus_twin"]));
+    assert_eq!(app.get("/api/v1/customers/cus_li").await["provider_customers"], json!([]));
+}
+
+async fn prices_that_mean_nothing_are_listed_with_their_money(app: App) {
+    let prices = app.get("/api/v1/catalog/unmapped").await;
+    let expected = json!([{
+        "source": "default", "account": null, "mode": "live", "price": "price_other", "product": "prod_9", "times": 3,
+        "amounts": [{"amount_minor": 2000, "currency": "eur"}, {"amount_minor": 500, "currency": "usd"}],
+        "since": "2026-03-01T00:00:00Z", "cases_open": 0,
+    }]);
+    assert_eq!(prices, expected);
+    shop::run(&app, "update obligation set cause = 'unmapped_price', price = 'price_other' where purchase = 'sub_li'")
+        .await;
+    assert_eq!(app.get("/api/v1/catalog/unmapped").await[0]["cases_open"], 1);
+    assert_eq!(app.get("/api/v1/catalog/unmapped?mode=test").await, json!([]));
+}
+
+async fn the_last_comparison_with_stripe_is_shown(app: App) {
+    let last = app.get("/api/v1/status").await["reconciled"][0].clone();
+    assert_eq!((&last["source"], &last["at"]), (&json!("default"), &json!("2026-03-11T00:00:00Z")));
+    assert_eq!((&last["events_seen"], &last["events_appended"]), (&json!(9), &json!(1)));
+    assert_eq!(app.get("/api/v1/status?mode=test").await["reconciled"], json!([]));
 }
 
 async fn states_are_shown_as_of_the_time_asked_about(app: App) {

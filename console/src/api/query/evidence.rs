@@ -66,10 +66,16 @@ pub fn kinds_with(condition: &Condition) -> Result<&'static [&'static str], Stri
             | TextField::Name
             | TextField::Customer
             | TextField::CustomerId
+            | TextField::CryptolensCustomer
             | TextField::CustomerEmail => Ok(ALL),
-            TextField::GlobalId | TextField::Key | TextField::Product | TextField::Provider | TextField::State => {
-                Ok(LICENSE)
-            }
+            TextField::GlobalId
+            | TextField::ProviderId
+            | TextField::CryptolensKey
+            | TextField::CryptolensGlobalKey
+            | TextField::Key
+            | TextField::Product
+            | TextField::Provider
+            | TextField::State => Ok(LICENSE),
             TextField::Plan
             | TextField::Price
             | TextField::Status
@@ -111,6 +117,7 @@ impl Needs {
                     | TextField::CustomerEmail
                     | TextField::Name
                     | TextField::Customer
+                    | TextField::CryptolensCustomer
                     | TextField::CustomerId => needs.customer = true,
                     TextField::Status => needs.subscription = true,
                     TextField::Invoice | TextField::Charge | TextField::Currency => needs.payments = true,
@@ -197,7 +204,16 @@ impl Evidence {
                 self.about.purchase().map(|purchase| purchase.object),
                 customer.filter(|_| matches!(self.about, About::Customer(_))).map(|customer| customer.id.to_string()),
             ],
-            TextField::GlobalId => vec![license.and_then(|license| license.provider_id.clone())],
+            TextField::GlobalId | TextField::CryptolensGlobalKey => vec![license.and_then(global_id)],
+            TextField::CryptolensKey => {
+                let ours = license.filter(|license| is_at_cryptolens(license));
+                vec![ours.and_then(|license| license.provider_id.clone())]
+            }
+            TextField::ProviderId => {
+                let names = |license: &read::License| license.also.values().cloned().map(Some).collect::<Vec<_>>();
+                let own = license.map(|license| license.provider_id.clone());
+                own.into_iter().chain(license.into_iter().flat_map(names)).collect()
+            }
             TextField::Email | TextField::CustomerEmail => vec![customer.and_then(|customer| customer.email.clone())],
             TextField::Name => vec![customer.and_then(|customer| customer.name.clone())],
             TextField::Product => vec![license.and_then(|license| license.product.clone())],
@@ -209,9 +225,9 @@ impl Evidence {
                 self.subscription.as_ref().and_then(|detail| detail.subscription.status.clone()),
             ],
             TextField::Customer | TextField::CustomerId => {
-                let elsewhere = customer.and_then(|customer| customer.metadata.get("skm_customer_id").cloned());
-                vec![self.about.customer(), elsewhere]
+                [self.about.customer()].into_iter().chain(self.at_cryptolens().map(Some)).collect()
             }
+            TextField::CryptolensCustomer => self.at_cryptolens().map(Some).collect(),
             TextField::Sub => vec![self.about.purchase().map(|purchase| purchase.object)],
             TextField::Invoice => {
                 payments("invoice").into_iter().flat_map(|paid| [Some(paid.id), paid.number]).collect()
@@ -224,6 +240,14 @@ impl Evidence {
             TextField::Key | TextField::Company | TextField::Country | TextField::Note | TextField::Notes => Vec::new(),
         };
         texts.drain(..).flatten().collect()
+    }
+
+    /// Who the customer is at Cryptolens: as their metadata says, and as we found or made them there.
+    fn at_cryptolens(&self) -> impl Iterator<Item = String> {
+        let named = self.customer_row().and_then(|customer| customer.metadata.get("skm_customer_id").cloned());
+        let linked = self.customer.iter().flat_map(|detail| &detail.provider_customers);
+        let linked = linked.filter(|linked| linked.provider.as_str() == CRYPTOLENS).map(|linked| linked.id.clone());
+        named.into_iter().chain(linked)
     }
 
     fn amounts(&self) -> Vec<Money> {
@@ -309,6 +333,19 @@ impl Judge<'_> {
         // Fewer symbols than a key has are the end of one; more than four are looked for as a bare token.
         known.hash == key::hash(self.keys, text) || (symbols == 4 && known.last4.eq_ignore_ascii_case(&last_four(text)))
     }
+}
+
+/// The engine that has two ids for each license.
+const CRYPTOLENS: &str = "cryptolens";
+
+fn is_at_cryptolens(license: &read::License) -> bool {
+    license.provider.as_ref().is_some_and(|provider| provider.as_str() == CRYPTOLENS)
+}
+
+/// The account-wide id of a license. One that Cryptolens was never asked about has the id that named it, whichever that was.
+pub fn global_id(license: &read::License) -> Option<String> {
+    let known = license.also.get("globalId").cloned();
+    known.or_else(|| license.provider_id.clone().filter(|_| is_at_cryptolens(license)))
 }
 
 /// The last four letters and digits, in upper case.
