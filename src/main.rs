@@ -4,5 +4,6 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    keyledger_issuer::outbound::install_tls();
     keyledger::cli::run().await
 }

@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use jiff::Timestamp;
-use keyledger_schemas::ids::{Mode, SourceName};
+use jiff::{SignedDuration, Timestamp};
+use keyledger_schemas::ids::{Mode, ProviderName, SourceName};
+use keyledger_schemas::settings::Grace;
 
 /// Turns verified Stripe webhooks into license keys, and shows who was charged and has no key.
 #[derive(Debug, Parser)]
@@ -126,10 +128,13 @@ Examples:
   keyledger init --config /etc/keyledger.toml")]
     Init(Init),
     /// Check everything, one line each, and say how to mend it.
-    #[command(after_help = "Exits with 3 if something is wrong.
+    #[command(
+        after_help = "License engines that are configured are asked whether they can serve us, and Stripe whether the API
+key may read. Exits with 3 if something is wrong.
 
 Example:
-  keyledger doctor")]
+  keyledger doctor"
+    )]
     Doctor,
     /// Ask a role on this machine whether it can do its work.
     #[command(
@@ -150,7 +155,8 @@ Examples:
   keyledger cases show kl_cas_…                     everything about one
   keyledger cases retry kl_cas_…                    try again at once
   keyledger cases waive kl_cas_… --reason \"refunded by bank transfer\"
-  keyledger cases attach kl_cas_… --provider cryptolens --provider-id 88121 --reason \"made by hand\""
+  keyledger cases attach kl_cas_… Id=88121 --reason \"made by hand\"
+  keyledger repair --all                            what would be done about all of them"
     )]
     Cases(Cases),
     /// Customers with what they bought.
@@ -159,9 +165,10 @@ Examples:
         after_help = "Examples:
   keyledger customers
   keyledger customers show cus_…
+  keyledger customers link cus_…                    where they sign up at the license engine
   keyledger customers --mode test --json"
     )]
-    Customers(Listing),
+    Customers(Customers),
     /// Subscriptions with what they are paid until.
     #[command(
         args_conflicts_with_subcommands = true,
@@ -177,7 +184,8 @@ Examples:
         after_help = "Examples:
   keyledger licenses --customer cus_…
   keyledger licenses show 0190c1d0-…
-  keyledger licenses revoke 0190c1d0-… --reason \"shared in public\"
+  keyledger licenses suspend 0190c1d0-… --reason \"the card was stolen\"
+  keyledger licenses extend 0190c1d0-… --until 2026-06-01T00:00:00Z --reason \"goodwill\"
   keyledger licenses file 0190c1d0-… > ana.license  a signed file for use without internet
   keyledger licenses verify ana.license             whether it is genuine and still valid"
     )]
@@ -193,11 +201,18 @@ Examples:
   keyledger events verify                           read all of it and check the hash chain"
     )]
     Events(Events),
-    /// Prices that were seen, and what each one means; those that sell nothing yet.
-    #[command(after_help = "Exits with 3 if a price sells nothing yet.
+    /// Prices that were seen, and what each one means; those that were paid for and mean nothing.
+    #[command(
+        after_help = "Says of each price which engine's product it sells, with how many seats, and by which rule; what is
+an add-on (`addon_of`), what sells no license (`skip`), and what bills metered usage: keyledger
+reports no usage to Stripe, and makes a license for such a price only with a fixed number of seats.
 
-Example:
-  keyledger catalog")]
+Exits with 3 if a price was paid for and means nothing.
+
+Examples:
+  keyledger catalog
+  keyledger catalog --json"
+    )]
     Catalog,
     /// Find anything by id, address, key, or a query.
     #[command(after_help = "Examples:
@@ -221,6 +236,40 @@ Example:
   keyledger check"
     )]
     Check,
+    /// What would repair cases, step by step with reasons; with --apply, do what is safe.
+    #[command(
+        after_help = "Prints the plan first: what keyledger would do, what a person must do, with the command for it,
+and what only takes time. With --apply the steps of keyledger's are recorded, and the issuer does
+them: a license is asked for again, made although another system was to make it, or attached where
+Stripe's metadata names it. Applying it twice is harmless.
+
+Exits with 3 if there is something to do, or, with --apply, if something is left to a person.
+
+Examples:
+  keyledger repair --all
+  keyledger repair kl_cas_…
+  keyledger repair --all --apply --by ana"
+    )]
+    Repair(Repair),
+    /// Hold the log against Stripe, and license engines against what was paid for.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Reads Stripe's list of events, those first that some endpoint did not take, and beyond the 30
+days that Stripe keeps them subscriptions, paid invoices, sessions, refunds and disputes. Without
+--apply nothing is written. With it, what the log lacks is appended as if it had been delivered:
+what it pays for is issued, and doing it again changes nothing. Needs an API key; the issuer does
+the same by itself, every `stripe.<source>.reconcile_every`.
+
+Exits with 3 if something is missing, or could not be looked at; with 4 if Stripe does not answer.
+
+Examples:
+  keyledger reconcile                               what is missing of the last 30 days
+  keyledger reconcile --apply
+  keyledger reconcile --since 400d --source eu_shop --json
+  keyledger reconcile --since 2026-01-01T00:00:00Z --apply
+  keyledger reconcile provider                      keys without a payment, payments without a key"
+    )]
+    Reconcile(Reconcile),
     /// Copy the log and the keys into a folder, safely beside a running service.
     #[command(
         after_help = "The folder may hold an earlier backup: it is replaced once the new one is whole. Keep it as secret as the keys are.
@@ -235,9 +284,21 @@ Example:
   keyledger schemas license.issued
   keyledger schemas --export ./schemas              one file for each")]
     Schemas(Schemas),
-    /// Parts to try things with.
-    #[command(after_help = "Example:
-  keyledger sandbox stub --listen 127.0.0.1:8090")]
+    /// Stand-ins for Stripe and the license engines, to try the whole loop without an account.
+    #[command(
+        after_help = "Each is a process of its own, strict about what it takes, with what it holds in memory. Any token or
+key of theirs is `sandbox`. A loop on one machine, in two terminals:
+  keyledger sandbox cryptlex
+
+  export KEYLEDGER_PROVIDER__CRYPTLEX__BASE_URL=http://127.0.0.1:8091
+  export KEYLEDGER_PROVIDER__CRYPTLEX__ACCESS_TOKEN=sandbox
+  keyledger                                         issues there what the catalog maps there
+
+  curl localhost:8091/control/state                 what was made
+
+Example:
+  keyledger sandbox stub --listen 127.0.0.1:8090"
+    )]
     Sandbox(Sandbox),
 }
 
@@ -377,9 +438,17 @@ pub enum CaseVerb {
     /// Close it without a license, with a name and a reason.
     #[command(after_help = "Example:\n  keyledger cases waive kl_cas_… --reason \"refunded by bank transfer\"")]
     Waive(Waive),
-    /// Name the license that meets it.
-    #[command(after_help = "Example:
-  keyledger cases attach kl_cas_… --provider cryptolens --provider-id 88121 --reason \"made by hand\"")]
+    /// Name the license that meets it: one that somebody made by hand.
+    #[command(
+        after_help = "At a configured engine the license is looked up first: it must be of the product that was sold, and
+belong to nobody else. Then it gets our reference and the customer, and runs to what is paid. One
+that may not be taken is left as it is, and the case shows why.
+
+Examples:
+  keyledger cases attach kl_cas_… Id=88121 --reason \"made by hand\"
+  keyledger cases attach kl_cas_… globalId=812345 --reason \"made by hand\"
+  keyledger cases attach kl_cas_… --provider cryptlex --provider-id 0190c1d0-… --reason \"made by hand\""
+    )]
     Attach(Attach),
 }
 
@@ -420,18 +489,63 @@ pub struct Attach {
     /// Which, and who.
     #[command(flatten)]
     pub one: OneCase,
-    /// The license engine that holds it.
-    #[arg(long)]
-    pub provider: String,
+    /// The license at Cryptolens, as its pages show it: Id=88121 or globalId=812345.
+    #[arg(value_name = "Id=…|globalId=…", required_unless_present = "provider_id", conflicts_with = "provider_id")]
+    pub license: Option<String>,
+    /// The license engine that holds it. Not needed with Id=… and globalId=…, which are Cryptolens'.
+    #[arg(long, required_unless_present = "license")]
+    pub provider: Option<String>,
     /// The engine's own id of the license.
     #[arg(long)]
-    pub provider_id: String,
+    pub provider_id: Option<String>,
     /// Why.
     #[arg(long)]
     pub reason: String,
 }
 
-/// `customers`, `subscriptions`
+/// `customers`
+#[derive(Debug, Args)]
+pub struct Customers {
+    /// One alone. Without it: list them.
+    #[command(subcommand)]
+    pub verb: Option<CustomerVerb>,
+    /// What is read.
+    #[command(flatten)]
+    pub scope: Scope,
+    /// How much.
+    #[command(flatten)]
+    pub page: Page,
+}
+
+/// Looking at one customer.
+#[derive(Debug, Subcommand)]
+pub enum CustomerVerb {
+    /// Everything about one.
+    #[command(after_help = "Example:\n  keyledger customers show cus_…")]
+    Show(Show),
+    /// The link by which a customer opens a portal of their own at the license engine; asks the engine for it.
+    #[command(after_help = "It lets in whoever has it: give it to the customer alone. An earlier one may end.
+
+Examples:
+  keyledger customers link cus_…
+  keyledger customers link                          the one that anybody may sign up with, where the settings name it")]
+    Link(LinkCustomer),
+}
+
+/// `customers link`
+#[derive(Debug, Args)]
+pub struct LinkCustomer {
+    /// `cus_…`. Without it: the link that is the same for all.
+    pub customer: Option<String>,
+    /// The engine, where several are configured.
+    #[arg(long, default_value = "cryptolens")]
+    pub provider: String,
+    /// What is read.
+    #[command(flatten)]
+    pub scope: Scope,
+}
+
+/// `subscriptions`
 #[derive(Debug, Args)]
 pub struct Listing {
     /// One alone. Without it: list them.
@@ -449,7 +563,7 @@ pub struct Listing {
 #[derive(Debug, Subcommand)]
 pub enum ShowVerb {
     /// Everything about one.
-    #[command(after_help = "Example:\n  keyledger customers show cus_…\n  keyledger subscriptions show sub_…")]
+    #[command(after_help = "Example:\n  keyledger subscriptions show sub_…")]
     Show(Show),
 }
 
@@ -492,9 +606,28 @@ pub enum LicenseVerb {
     /// Everything about one.
     #[command(after_help = "Example:\n  keyledger licenses show 0190c1d0-… --reveal")]
     Show(ShowLicense),
-    /// Stop one for good. Only a person's revoke is final: no payment brings it back.
+    /// Stop one for now, whatever is paid, until a person reinstates it.
+    #[command(
+        after_help = "Example:\n  keyledger licenses suspend 0190c1d0-… --reason \"the card was stolen\" --by ana"
+    )]
+    Suspend(Act),
+    /// Take back what a person stopped or revoked. What Stripe says still holds.
+    #[command(
+        after_help = "Example:\n  keyledger licenses reinstate 0190c1d0-… --reason \"settled by phone\" --by ana"
+    )]
+    Reinstate(Act),
+    /// Stop one for good. Only a person's revoke is final: no payment brings it back, but a person may.
     #[command(after_help = "Example:\n  keyledger licenses revoke 0190c1d0-… --reason \"shared in public\"")]
-    Revoke(Revoke),
+    Revoke(Act),
+    /// Let one work at least until a time, whatever is paid. A later request replaces this one.
+    #[command(after_help = "What is paid until does not change, and a renewal that reaches further counts.
+
+Example:
+  keyledger licenses extend 0190c1d0-… --until 2026-06-01T00:00:00Z --reason \"goodwill\" --by ana")]
+    Extend(ExtendLicense),
+    /// Have one replaced by a new key; the old one is revoked once the new one is there.
+    #[command(after_help = "Example:\n  keyledger licenses reissue 0190c1d0-… --reason \"the key leaked\" --by ana")]
+    Reissue(Act),
     /// Write the signed license file, which proves the license without internet.
     #[command(after_help = "Example:\n  keyledger licenses file 0190c1d0-… > ana.license")]
     File(LicenseFile),
@@ -521,9 +654,9 @@ pub struct ShowLicense {
     pub by: Option<String>,
 }
 
-/// `licenses revoke`
+/// `licenses suspend`, `reinstate`, `revoke`, `reissue`
 #[derive(Debug, Args)]
-pub struct Revoke {
+pub struct Act {
     /// Which.
     pub id: String,
     /// Its mode.
@@ -535,6 +668,17 @@ pub struct Revoke {
     /// Who does it [default: $USER].
     #[arg(long, value_name = "NAME")]
     pub by: Option<String>,
+}
+
+/// `licenses extend`
+#[derive(Debug, Args)]
+pub struct ExtendLicense {
+    /// Which, why and who.
+    #[command(flatten)]
+    pub act: Act,
+    /// Until when, e.g. 2026-06-01T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub until: Timestamp,
 }
 
 /// `licenses file`
@@ -677,6 +821,114 @@ pub struct Replay {
     pub into: Option<PathBuf>,
 }
 
+/// `repair`
+#[derive(Debug, Args)]
+pub struct Repair {
+    /// The cases, as `keyledger cases` shows them.
+    #[arg(value_name = "CASE", required_unless_present = "all", conflicts_with = "all")]
+    pub cases: Vec<String>,
+    /// All open ones.
+    #[arg(long)]
+    pub all: bool,
+    /// Do what is safe, after showing it.
+    #[arg(long)]
+    pub apply: bool,
+    /// Who does it [default: $USER].
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+    /// What is read.
+    #[command(flatten)]
+    pub scope: Scope,
+}
+
+/// `reconcile`
+#[derive(Debug, Args)]
+pub struct Reconcile {
+    /// What to compare with. Without it: Stripe.
+    #[command(subcommand)]
+    pub verb: Option<ReconcileVerb>,
+    /// How to compare with Stripe.
+    #[command(flatten)]
+    pub stripe: ReconcileStripe,
+}
+
+/// `reconcile` alone: with Stripe.
+#[derive(Debug, Args)]
+pub struct ReconcileStripe {
+    /// From when on: so many days or hours back, or a time.
+    #[arg(long, default_value = "30d", value_name = "30d|TIME")]
+    pub since: Since,
+    /// Append what is missing. Without it nothing is written.
+    #[arg(long)]
+    pub apply: bool,
+    /// One source alone [default: all that have an API key].
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<SourceName>,
+}
+
+/// What else the log is compared with.
+#[derive(Debug, Subcommand)]
+pub enum ReconcileVerb {
+    /// License engines: what they hold, against what was paid for.
+    #[command(
+        after_help = "Lists all keys of each product that the catalog, prices' metadata or licenses name, and all customers
+where the engine shows them, and changes nothing. What it finds:
+  payment_without_key    paid for, and the engine holds no key
+  wrong_expiry           the key ends at another time; up to two days later where days alone count
+  wrong_state            the key works and should not, or the other way round
+  two_keys               two keys that work for one paid unit
+  key_without_payment    a key that works, and nothing that was paid
+  customer_without_key   a customer of Stripe's whom the engine knows, and who has no key there
+
+Exits with 3 if it found something, and with 4 if an engine does not answer.
+
+Examples:
+  keyledger reconcile provider
+  keyledger reconcile provider cryptolens --json"
+    )]
+    Provider(ReconcileProvider),
+}
+
+/// `reconcile provider`
+#[derive(Debug, Args)]
+pub struct ReconcileProvider {
+    /// The engine [default: all that are configured].
+    #[arg(value_name = "NAME")]
+    pub name: Option<ProviderName>,
+}
+
+/// From when on: a length of time back from now, or a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// So long ago.
+    Back(Grace),
+    /// Then.
+    At(Timestamp),
+}
+
+impl Since {
+    /// The time that it means `now`.
+    pub fn before(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Back(length) => {
+                now.saturating_sub(SignedDuration::from_secs(length.seconds())).unwrap_or(Timestamp::MIN)
+            }
+            Self::At(at) => at,
+        }
+    }
+}
+
+impl FromStr for Since {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let at = || text.parse().map(Self::At);
+        text.parse().map(Self::Back).or_else(|_| at()).map_err(|_| {
+            format!("`{text}` is neither a length of time such as 30d or 12h nor a time such as 2026-01-01T00:00:00Z")
+        })
+    }
+}
+
 /// `backup`
 #[derive(Debug, Args)]
 pub struct Backup {
@@ -716,6 +968,108 @@ Examples:
   curl -X PUT localhost:8090/control/faults -H 'Content-Type: application/json' -d '{\"script\": [{\"operation\": \"create\", \"count\": 1, \"fault\": {\"kind\": \"commit_then_hang\"}}]}'"
     )]
     Stub(Stub),
+    /// A stand-in for Cryptlex' Web API v3.
+    #[command(
+        mut_arg("listen", |listen| listen.required(false).default_value("127.0.0.1:8091")),
+        after_help = "Prints one line of JSON on stdout once it is ready:
+  {\"ready\": true, \"stands_for\": \"cryptlex\", \"url\": \"http://127.0.0.1:8091\", \"control\": [\"…\"]}
+
+In keyledger.toml:
+  [provider.cryptlex]
+  base_url = \"http://127.0.0.1:8091\"
+  access_token = \"sandbox\"
+
+Control, without a token: GET /control/state (users, licenses, and how often each was really made),
+GET and PUT /control/settings (what nobody could verify about the real service is a switch there),
+GET and PUT /control/faults, GET /control/calls. Operations of faults: create, find, list, read,
+change, delete, user_create, user_find, user_read, user_change, any.
+
+Examples:
+  keyledger sandbox cryptlex
+  keyledger sandbox cryptlex --fault create=commit_then_drop      the first answer is lost
+  keyledger sandbox cryptlex --settings '{\"duplicate_email\": \"allowed\"}'"
+    )]
+    Cryptlex(StandIn),
+    /// A stand-in for Cryptolens' Web API v3.
+    #[command(
+        mut_arg("listen", |listen| listen.required(false).default_value("127.0.0.1:8092")),
+        after_help = "Prints one line of JSON on stdout once it is ready:
+  {\"ready\": true, \"stands_for\": \"cryptolens\", \"url\": \"http://127.0.0.1:8092\", \"control\": [\"…\"]}
+
+In keyledger.toml:
+  [provider.cryptolens]
+  base_url = \"http://127.0.0.1:8092\"
+  access_token = \"sandbox\"
+
+Its products are 3349 and 3350, and 3400 with the old kind of key. Control, without a token: GET
+/control/state, GET and PUT /control/settings (what nobody could verify about the real service is a
+switch there), GET and PUT /control/faults, GET /control/calls. Operations of faults are its
+methods: CreateKey, GetKeys, ExtendLicense, AddCustomer …, any.
+
+Examples:
+  keyledger sandbox cryptolens
+  keyledger sandbox cryptolens --fault CreateKey=commit_then_hang      it is made, and nobody answers
+  keyledger sandbox cryptolens --settings '{\"time_of_day\": \"midnight\"}'"
+    )]
+    Cryptolens(StandIn),
+    /// A stand-in for Keygen's API v1.
+    #[command(
+        mut_arg("listen", |listen| listen.required(false).default_value("127.0.0.1:8093")),
+        after_help = "Prints one line of JSON on stdout once it is ready:
+  {\"ready\": true, \"stands_for\": \"keygen\", \"url\": \"http://127.0.0.1:8093\", \"control\": [\"…\"]}
+
+In keyledger.toml:
+  [provider.keygen]
+  base_url = \"http://127.0.0.1:8093\"
+  account = \"sandbox\"
+  token = \"sandbox\"
+
+Its policies are listed by GET /control/settings. Control, without a token: GET /control/state, GET
+and PUT /control/settings, GET and PUT /control/faults, GET /control/calls.
+
+Examples:
+  keyledger sandbox keygen
+  keyledger sandbox keygen --fault any=fail:503      the first call of all fails
+  keyledger sandbox keygen --settings '{\"rate_limit_headers\": false}'"
+    )]
+    Keygen(StandIn),
+    /// A stand-in for Stripe's API, as far as keyledger reads and writes it.
+    #[command(
+        mut_arg("listen", |listen| listen.required(false).default_value("127.0.0.1:8094")),
+        after_help = "Prints one line of JSON on stdout once it is ready:
+  {\"ready\": true, \"stands_for\": \"stripe\", \"url\": \"http://127.0.0.1:8094\", \"control\": [\"…\"]}
+
+In keyledger.toml:
+  [stripe.default]
+  api_base = \"http://127.0.0.1:8094\"
+  api_key = \"sandbox\"
+
+Control, without a key: GET /control/state, GET and PUT /control/settings, GET and PUT
+/control/faults, GET /control/calls. With `webhook` in its settings it delivers the events that it
+makes, signed.
+
+Examples:
+  keyledger sandbox stripe
+  keyledger sandbox stripe --settings '{\"requests_per_second\": 5}'"
+    )]
+    Stripe(StandIn),
+}
+
+/// `sandbox cryptlex`, `cryptolens`, `keygen`, `stripe`
+#[derive(Debug, Args)]
+pub struct StandIn {
+    /// Where to listen. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// What it is like, as JSON: what GET /control/settings shows, as far as it differs.
+    #[arg(long, value_name = "JSON")]
+    pub settings: Option<String>,
+    /// What happens to the next such call, e.g. `create=commit_then_drop`, `any=fail:503`, `find=slow:30000`. May be repeated.
+    #[arg(long, value_name = "OPERATION=FAULT")]
+    pub fault: Vec<String>,
+    /// How it misbehaves, as JSON: what PUT /control/faults takes, e.g. a mix of faults by chance.
+    #[arg(long, value_name = "JSON")]
+    pub faults: Option<String>,
 }
 
 /// `sandbox stub`

@@ -284,6 +284,7 @@ mod tests {
             perpetual: false,
             provider: Some(line.provider),
             provider_id: Some(line.provider_id),
+            also: BTreeMap::new(),
             product: None,
             origin: "made".to_owned(),
             issued_at: None,

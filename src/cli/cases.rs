@@ -45,15 +45,18 @@ pub async fn run(context: &Context, cases: Cases) -> anyhow::Result<Exit> {
         }
         Some(CaseVerb::Attach(attach)) => {
             let repair = async |api: &Api, view: &View, caller: &Caller| {
+                let named = attach.license.as_ref().or(attach.provider_id.as_ref());
                 let request = Attach {
-                    provider: attach.provider.clone(),
-                    provider_id: attach.provider_id.clone(),
+                    provider: attach.provider.clone().unwrap_or_default(),
+                    provider_id: named.cloned().unwrap_or_default(),
                     reason: attach.reason.clone(),
                     name: None,
                 };
                 api.attach(view, &attach.one.case, &request, None, caller).await
             };
-            self::repair(context, &attach.one, "Attached. The case closes once the issuer has read it.", repair).await
+            let said = "Attached. The case closes once the issuer has looked it up at its engine, if that is configured; if it \
+                        may not be taken, the case shows why.";
+            self::repair(context, &attach.one, said, repair).await
         }
     }
 }
@@ -108,7 +111,14 @@ async fn repair(
 }
 
 /// Asks about one case. Its id says its mode, but nobody types that: both are tried.
-async fn in_its_mode<T>(at: Option<Timestamp>, ask: impl AsyncFn(&View) -> Result<T, Problem>) -> anyhow::Result<T> {
+///
+/// # Errors
+///
+/// When there is no such case, or it cannot be asked about.
+pub async fn in_its_mode<T>(
+    at: Option<Timestamp>,
+    ask: impl AsyncFn(&View) -> Result<T, Problem>,
+) -> anyhow::Result<T> {
     let mut view = View { at, ..View::default() };
     let mut answer = ask(&view).await;
     if matches!(answer, Err(Problem::NotFound { .. })) {

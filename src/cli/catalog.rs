@@ -2,20 +2,22 @@
 //!
 //! Read from the log itself, so that a price shows up even while nothing is mapped and no view knows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keyledger_eventlog::log::EventLog;
 use keyledger_schemas::envelope::Recorded;
-use keyledger_schemas::ids::{Mode, PriceId, ProductId, Scope, SourceName};
-use keyledger_schemas::mapping::{self, Sale};
+use keyledger_schemas::ids::{Mode, PriceId, ProductId, ProviderName, Scope, SessionId, SourceName};
+use keyledger_schemas::mapping::{self, Mapping, Meaning, Sale};
 use keyledger_schemas::settings::{Count, DecidingSettings};
-use keyledger_schemas::stripe::{self, fact::Fact, fact::Metadata, fact::PriceRef};
+use keyledger_schemas::stripe;
+use keyledger_schemas::stripe::fact::{Fact, Metadata, PriceRef, SessionSeen};
+use keyledger_schemas::stripe::status::{PaymentStatus, SessionMode};
 use serde_json::{Value, json};
 
 use super::Context;
 use super::open;
 use super::read::{self, Column};
-use crate::output::{Exit, Output};
+use crate::output::{Exit, Output, counted};
 
 /// Events read at once.
 const PAGE: usize = 256;
@@ -27,13 +29,17 @@ const COLUMNS: &[Column] = &[
     ("SOURCE", "/source"),
     ("MODE", "/mode"),
     ("LINES PAID", "/paid"),
-    ("PROVIDER", "/mapping/provider"),
-    ("SELLS", "/mapping/product"),
+    ("PROVIDER", "/provider"),
+    ("SELLS", "/sells"),
     ("SEATS", "/seats"),
     ("BY", "/by"),
 ];
 
-/// Lists the prices. [`Exit::Found`] if one was paid for and sells nothing.
+/// What keyledger does about prices that bill measured usage.
+const METERED: &str = "metered usage: keyledger reports no usage to Stripe and counts none; a license is made only where the \
+                       entry has a fixed number of seats";
+
+/// Lists the prices. [`Exit::Found`] if one was paid for and means nothing.
 ///
 /// # Errors
 ///
@@ -51,28 +57,48 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     } else {
         read::table(context.output, &rows, COLUMNS)?;
     }
+    let metered = rows.iter().filter(|row| row["metered"] == true && row["seats"] == "quantity").count();
+    if metered > 0 {
+        context.output.words(format!("\n{} of {METERED}.", counted(metered, "price")));
+    }
     let unmapped = rows.iter().filter(|row| is_unmapped(row)).count();
-    if unmapped == 0 {
+    let unpaid = rows.iter().filter(|row| is_unmapped(row) && !is_paid(row)).count();
+    if unpaid > 0 {
+        context.output.words(format!("\n{} nothing yet, and nobody paid for them.", prices_that_mean(unpaid)));
+    }
+    if unmapped == unpaid {
         return Ok(Exit::Fine);
     }
-    let sell = if unmapped == 1 { "sells" } else { "sell" };
     context.output.words(format!(
-        "\n{unmapped} of them {sell} nothing yet: say under [[catalog]] what each one means, and restart. What was paid \
-         by then is issued by itself."
+        "\n{} nothing, though it was paid for: say under [[catalog]] what each one means (`skip = true` for what sells no \
+         license), and restart. What was paid by then is issued by itself.",
+        prices_that_mean(unmapped - unpaid)
     ));
     Ok(Exit::Found)
 }
 
-/// Whether a row of [`Prices::rows`] sells nothing where something should be issued. A source issues in one mode alone.
+/// `1 price means`, `2 prices mean`
+fn prices_that_mean(count: usize) -> String {
+    format!("{} {}", counted(count, "price"), if count == 1 { "means" } else { "mean" })
+}
+
+/// Whether a row of [`Prices::rows`] means nothing where something should be issued. A source issues in one mode alone.
 pub fn is_unmapped(row: &Value) -> bool {
-    row["mapping"].is_null() && row["issues"] == true
+    row["sells"].is_null() && row["issues"] == true
+}
+
+/// Whether somebody paid for the price of a row of [`Prices::rows`].
+pub fn is_paid(row: &Value) -> bool {
+    row["paid"].as_u64().is_some_and(|paid| paid > 0)
 }
 
 /// What is known of the prices of all sources and modes.
 #[derive(Debug, Default)]
 pub struct Prices {
-    prices: BTreeMap<(SourceName, Mode, PriceId), Price>,
+    entries: BTreeMap<(SourceName, Mode, PriceId), Price>,
     products: BTreeMap<(SourceName, Mode, ProductId), Product>,
+    /// Sessions whose lines were counted: they are seen many times.
+    sessions: BTreeSet<(Scope, SessionId)>,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +106,9 @@ struct Price {
     product: Option<ProductId>,
     nickname: Option<String>,
     metadata: Metadata,
-    /// Lines of paid invoices that named it.
+    /// It bills measured usage.
+    metered: bool,
+    /// Lines of paid invoices and sessions that named it.
     paid: u64,
 }
 
@@ -117,22 +145,24 @@ impl Prices {
         for fact in stripe::facts(&event.data) {
             match fact {
                 Fact::SubscriptionSeen(seen) => {
-                    for price in seen.items.iter().filter_map(|item| item.price.as_ref()) {
-                        self.price(&event.scope, price);
+                    for item in &seen.items {
+                        if let Some(price) = &item.price {
+                            self.price(&event.scope, price).metered |= item.metered;
+                        }
                     }
                 }
                 Fact::InvoiceSeen(seen) => {
                     // An invoice is seen many times; `invoice.paid` once.
                     let counts = u64::from(seen.paid && event.kind == "stripe.invoice.paid");
-                    for price in seen.lines.iter().filter_map(|line| line.price.as_ref()) {
-                        self.price(&event.scope, price).paid += counts;
+                    for line in &seen.lines {
+                        if let Some(price) = &line.price {
+                            let price = self.price(&event.scope, price);
+                            price.paid += counts;
+                            price.metered |= line.metered;
+                        }
                     }
                 }
-                Fact::SessionSeen(seen) => {
-                    for price in seen.lines.iter().flatten().filter_map(|line| line.price.as_ref()) {
-                        self.price(&event.scope, price);
-                    }
-                }
+                Fact::SessionSeen(seen) => self.learn_session(&event.scope, &seen),
                 Fact::PriceSeen(seen) => {
                     let price = self.entry(&event.scope, seen.id);
                     price.product = seen.product.or(price.product.take());
@@ -152,6 +182,17 @@ impl Prices {
         }
     }
 
+    /// What a session sold is paid for once, however often it is seen; what has an invoice is counted there.
+    fn learn_session(&mut self, scope: &Scope, seen: &SessionSeen) {
+        let settled = matches!(seen.payment_status, PaymentStatus::Paid | PaymentStatus::NoPaymentRequired);
+        let sells = seen.mode == SessionMode::Payment && settled && seen.invoice.is_none();
+        let lines = seen.lines.as_deref().unwrap_or_default();
+        let is_new = sells && !lines.is_empty() && self.sessions.insert((scope.clone(), seen.id.clone()));
+        for price in lines.iter().filter_map(|line| line.price.as_ref()) {
+            self.price(scope, price).paid += u64::from(is_new);
+        }
+    }
+
     fn price(&mut self, scope: &Scope, seen: &PriceRef) -> &mut Price {
         let price = self.entry(scope, seen.id.clone());
         if seen.product.is_some() {
@@ -164,12 +205,12 @@ impl Prices {
     }
 
     fn entry(&mut self, scope: &Scope, id: PriceId) -> &mut Price {
-        self.prices.entry((scope.source.clone(), scope.mode, id)).or_default()
+        self.entries.entry((scope.source.clone(), scope.mode, id)).or_default()
     }
 
     /// One row for each price, with what it means by `settings`.
     pub fn rows(&self, settings: &DecidingSettings) -> Vec<Value> {
-        self.prices.iter().map(|((source, mode, id), price)| self.row(settings, source, *mode, id, price)).collect()
+        self.entries.iter().map(|((source, mode, id), price)| self.row(settings, source, *mode, id, price)).collect()
     }
 
     fn row(&self, settings: &DecidingSettings, source: &SourceName, mode: Mode, id: &PriceId, price: &Price) -> Value {
@@ -189,11 +230,8 @@ impl Prices {
             Ok(None) if issues => "nothing: sells nothing yet".to_owned(),
             Ok(None) => "nothing: this mode issues nothing".to_owned(),
         };
-        let mapping = mapped.ok().flatten();
-        let seats = mapping.as_ref().map(|mapping| match mapping.seats {
-            Count::Quantity => "quantity".to_owned(),
-            Count::Fixed(number) => number.to_string(),
-        });
+        let shown = mapped.ok().flatten().map(|meaning| shown(&meaning)).unwrap_or_default();
+        let metered = price.metered.then_some(METERED).filter(|_| shown.seats.as_deref() == Some("quantity"));
         json!({
             "price": id,
             "stripe_product": price.product,
@@ -201,11 +239,45 @@ impl Prices {
             "source": source,
             "mode": mode,
             "paid": price.paid,
-            "mapping": mapping,
-            "seats": seats,
-            "by": by,
+            "mapping": shown.mapping,
+            "provider": shown.provider,
+            "sells": shown.sells,
+            "seats": shown.seats,
+            "by": metered.map_or(by, str::to_owned),
+            "metered": price.metered,
             "issues": issues,
         })
+    }
+}
+
+/// What a price means, as a row shows it.
+#[derive(Default)]
+struct Shown {
+    mapping: Option<Box<Mapping>>,
+    provider: Option<ProviderName>,
+    sells: Option<String>,
+    seats: Option<String>,
+}
+
+fn shown(meaning: &Meaning) -> Shown {
+    let seats = |count: Count| match count {
+        Count::Quantity => "quantity".to_owned(),
+        Count::Fixed(number) => number.to_string(),
+    };
+    match meaning {
+        Meaning::License(mapping) => Shown {
+            provider: Some(mapping.provider.clone()),
+            sells: Some(mapping.product.clone()),
+            seats: Some(seats(mapping.seats)),
+            mapping: Some(mapping.clone()),
+        },
+        Meaning::Addon(addon) => Shown {
+            mapping: None,
+            provider: Some(addon.provider.clone()),
+            sells: Some(format!("more of {}", addon.of)),
+            seats: addon.seats.map(|count| format!("+{}", seats(count))),
+        },
+        Meaning::Nothing => Shown { sells: Some("no license (skip)".to_owned()), ..Shown::default() },
     }
 }
 
@@ -241,7 +313,7 @@ mod tests {
         for (mode, id) in [(Mode::Live, "price_1"), (Mode::Live, "price_2"), (Mode::Test, "price_2")] {
             let product = Some(ProductId::from("prod_1")).filter(|_| id == "price_2");
             let key = (SourceName::default(), mode, PriceId::from(id));
-            prices.prices.insert(key, Price { product, ..Price::default() });
+            prices.entries.insert(key, Price { product, ..Price::default() });
         }
         prices
     }
@@ -258,6 +330,46 @@ mod tests {
         assert_eq!(by, ["price", "product", "product"]);
         let rows = prices().rows(&settings(vec![entry(r#"{"product": "pro"}"#)]));
         assert_eq!(rows[0]["by"], "default entry");
+    }
+
+    #[test]
+    fn what_is_skipped_or_adds_to_something_is_no_gap() {
+        let catalog =
+            [r#"{"price": "price_1", "skip": true}"#, r#"{"price": "price_2", "addon_of": "pro", "seats": 5}"#];
+        let rows = prices().rows(&settings(catalog.map(entry).to_vec()));
+        assert!(rows.iter().all(|row| !is_unmapped(row)));
+        assert_eq!((&rows[0]["sells"], &rows[1]["sells"]), (&json!("no license (skip)"), &json!("more of pro")));
+        assert_eq!(rows[1]["seats"], "+5");
+    }
+
+    #[test]
+    fn metered_usage_is_refused_in_words_unless_the_seats_are_fixed() {
+        let mut prices = prices();
+        prices.entries.values_mut().for_each(|price| price.metered = true);
+        let catalog = [r#"{"price": "price_1"}"#, r#"{"price": "price_2", "seats": 3}"#].map(entry).to_vec();
+        let rows = prices.rows(&settings(catalog));
+        assert!(rows[0]["by"].as_str().unwrap().starts_with("metered usage: keyledger reports no usage"));
+        assert_eq!(rows[1]["by"], "price");
+    }
+
+    #[test]
+    fn a_session_that_was_paid_counts_its_lines_once() {
+        let session = json!({"id": "evt_1", "object": "event", "type": "checkout.session.completed", "created": 1_700_000_000,
+            "livemode": true, "data": {"object": {"id": "cs_1", "object": "checkout.session", "mode": "payment",
+            "status": "complete", "payment_status": "paid", "amount_total": 100, "currency": "eur",
+            "line_items": {"object": "list", "has_more": false, "data": [{"id": "li_1", "object": "item", "quantity": 1,
+            "amount_total": 100, "price": {"id": "price_9", "object": "price"}}]}}}});
+        let scope = Scope::new(SourceName::default(), Mode::Live);
+        let mut prices = Prices::default();
+        for _ in 0..2 {
+            for fact in stripe::facts(session.to_string().as_bytes()) {
+                if let Fact::SessionSeen(seen) = fact {
+                    prices.learn_session(&scope, &seen);
+                }
+            }
+        }
+        let paid: Vec<u64> = prices.entries.values().map(|price| price.paid).collect();
+        assert_eq!(paid, [1]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `keyledger doctor`: one line for each check, and how to mend what is wrong.
 
+mod called;
 mod mirror;
 
 use std::fs;
@@ -18,7 +19,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Context;
-use super::catalog::{Prices, is_unmapped};
+use super::catalog::{Prices, is_paid, is_unmapped};
 use super::open::{self, Seen, absolute};
 use crate::keys;
 use crate::output::{Exit, NotReachable, Output, counted};
@@ -111,6 +112,7 @@ async fn all(report: &mut Report, settings: &Settings, output: Output) {
     keys(report, settings, log.as_deref()).await;
     views(report, settings, log.as_deref()).await;
     mirror::check(report, settings, log.as_deref()).await;
+    called::check(report, settings).await;
     if let Some(log) = &log {
         issuer(report, &**log).await;
     }
@@ -245,7 +247,7 @@ async fn log(report: &mut Report, settings: &Settings, output: Output) -> Option
     let log = match open::log_of(settings).await {
         Ok(log) => log,
         Err(error) if serve::log_exists(&settings.log).await.is_ok_and(|exists| !exists) => {
-            report.warning("log", error.to_string(), "start `keyledger up`");
+            report.warning("log", error.to_string(), format!("start {}", who_makes(settings, "ingest")));
             return None;
         }
         Err(error) if error.is::<NotReachable>() => {
@@ -293,20 +295,30 @@ async fn clock(report: &mut Report, log: &dyn EventLog) {
 }
 
 fn catalog(report: &mut Report, rows: &[Value]) {
-    let unmapped: Vec<&str> =
-        rows.iter().filter(|row| is_unmapped(row)).filter_map(|row| row["price"].as_str()).collect();
-    if unmapped.is_empty() {
+    let unmapped = |paid: bool| {
+        let found = rows.iter().filter(move |row| is_unmapped(row) && is_paid(row) == paid);
+        found.filter_map(|row| row["price"].as_str()).collect::<Vec<_>>()
+    };
+    let (paid, unpaid) = (unmapped(true), unmapped(false));
+    let fix = "say under [[catalog]] what they mean, and restart";
+    if !paid.is_empty() {
+        let found = format!("{} paid for and mapped to nothing: {}", counted(paid.len(), "price"), paid.join(", "));
+        report.problem("catalog", found, fix);
+    }
+    if !unpaid.is_empty() {
+        let found = format!("nothing is sold for {} yet: {}", counted(unpaid.len(), "price"), unpaid.join(", "));
+        report.warning("catalog", found, fix);
+    }
+    if paid.is_empty() && unpaid.is_empty() {
         report.good("catalog", format!("{} seen, none that sells nothing", counted(rows.len(), "price")));
-    } else {
-        let found = format!("nothing is sold for {} yet: {}", counted(unmapped.len(), "price"), unmapped.join(", "));
-        report.problem("catalog", found, "say under [[catalog]] what they mean, and restart");
     }
 }
 
 async fn views(report: &mut Report, settings: &Settings, log: Option<&dyn EventLog>) {
     let path = open::shown(&settings.views);
     if let Ok(None) = Projector::seen(settings.views.url().expose()).await {
-        report.warning("views", format!("there are none at {path} yet"), "start `keyledger up`");
+        let fix = format!("start {}", who_makes(settings, "projector"));
+        report.warning("views", format!("there are none at {path} yet"), fix);
         return;
     }
     let views = match open::views_of(settings).await {
@@ -326,13 +338,19 @@ async fn views(report: &mut Report, settings: &Settings, log: Option<&dyn EventL
     };
     match seen {
         Ok(seen) if seen.is_ahead() => {
-            let fix = "bring back the newer log; without one, start once with `keyledger up --accept-loss`";
+            let who = if settings.log.server().is_some() { "projector" } else { "up" };
+            let fix = format!("bring back the newer log; without one, start once with `keyledger {who} --accept-loss`");
             report.problem("views", seen.ahead(), fix);
         }
         Ok(_) => report.good("views", path),
         Err(error) => report.problem("views", format!("{error:#}"), "run `keyledger replay`"),
     }
     views.close().await;
+}
+
+/// What to start: where the log is on a server, roles mostly run one by one.
+fn who_makes(settings: &Settings, role: &str) -> String {
+    if settings.log.server().is_some() { format!("`keyledger {role}`") } else { "`keyledger up`".to_owned() }
 }
 
 /// Whether somebody issues what was paid for.

@@ -1,23 +1,22 @@
-//! `keyledger licenses`: listing, revoking, and license files.
+//! `keyledger licenses`: listing, what a person decides about one, and license files.
 
 use std::fs;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::Context as _;
-use jiff::Timestamp;
+use keyledger_console::access::Caller;
+use keyledger_console::api::{self, Api, View};
+use keyledger_console::model::Repaired;
+use keyledger_console::problem::Problem;
 use keyledger_engine::file::{self, State, VerifyingKeys};
 use keyledger_engine::keys::DeploymentKeys;
-use keyledger_eventlog::log::Append;
 use keyledger_projector::read::{LicenseFilter, PageRequest};
 use keyledger_schemas::clock::{Clock, SystemClock};
-use keyledger_schemas::envelope::{IdReuse, NewEvent, derived_id, partition_of};
-use keyledger_schemas::event::{Event, RevokeRequested};
-use keyledger_schemas::ids::UnitId;
 use serde_json::json;
 
 use super::Context;
-use super::args::{LicenseFile, LicenseVerb, Licenses, Revoke, ShowLicense, VerifyLicense};
+use super::args::{Act, LicenseFile, LicenseVerb, Licenses, ShowLicense, VerifyLicense};
 use super::open;
 use super::read::{self, LICENSES};
 use crate::output::{Exit, WrongUse};
@@ -25,7 +24,7 @@ use crate::output::{Exit, WrongUse};
 /// Longer input is no license file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Lists, shows, revokes, writes or verifies.
+/// Lists, shows, records what a person decides, writes or verifies.
 ///
 /// # Errors
 ///
@@ -34,7 +33,43 @@ pub async fn run(context: &Context, licenses: Licenses) -> anyhow::Result<Exit> 
     match licenses.verb {
         None => list(context, &licenses).await,
         Some(LicenseVerb::Show(show)) => self::show(context, &show).await,
-        Some(LicenseVerb::Revoke(revoke)) => self::revoke(context, &revoke).await,
+        Some(LicenseVerb::Suspend(wanted)) => {
+            let act = async |api: &Api, view: &View, wish: &api::Act, caller: &Caller| {
+                api.suspend(view, &wanted.id, wish, None, caller).await
+            };
+            self::act(context, &wanted, "It is suspended, as soon as the issuer has told the license engine.", act)
+                .await
+        }
+        Some(LicenseVerb::Reinstate(wanted)) => {
+            let act = async |api: &Api, view: &View, wish: &api::Act, caller: &Caller| {
+                api.reinstate(view, &wanted.id, wish, None, caller).await
+            };
+            let said = "What people stopped is taken back. It works again, unless Stripe says otherwise, as soon as the \
+                        issuer has told the license engine.";
+            self::act(context, &wanted, said, act).await
+        }
+        Some(LicenseVerb::Revoke(wanted)) => {
+            let act = async |api: &Api, view: &View, wish: &api::Act, caller: &Caller| {
+                api.revoke(view, &wanted.id, wish, None, caller).await
+            };
+            let said = "It is revoked for good, as soon as the issuer has told the license engine.";
+            self::act(context, &wanted, said, act).await
+        }
+        Some(LicenseVerb::Extend(wanted)) => {
+            let act = async |api: &Api, view: &View, wish: &api::Act, caller: &Caller| {
+                let api::Act { reason, name } = wish.clone();
+                let extend = api::Extend { until: wanted.until, reason, name };
+                api.extend(view, &wanted.act.id, &extend, None, caller).await
+            };
+            let said = "It works at least until then, as soon as the issuer has told the license engine.";
+            self::act(context, &wanted.act, said, act).await
+        }
+        Some(LicenseVerb::Reissue(wanted)) => {
+            let act = async |api: &Api, view: &View, wish: &api::Act, caller: &Caller| {
+                api.reissue(view, &wanted.id, wish, None, caller).await
+            };
+            self::act(context, &wanted, "A new one is made at once, and then this one is revoked.", act).await
+        }
         Some(LicenseVerb::File(file)) => write_file(context, &file).await,
         Some(LicenseVerb::Verify(verify)) => self::verify(context, &verify),
     }
@@ -62,41 +97,28 @@ async fn show(context: &Context, show: &ShowLicense) -> anyhow::Result<Exit> {
     Ok(Exit::Fine)
 }
 
-async fn revoke(context: &Context, revoke: &Revoke) -> anyhow::Result<Exit> {
-    let actor = context.actor(revoke.by.as_deref())?;
-    if revoke.reason.trim().is_empty() {
+/// Records what a person decides about one license. `act` asks the API for it.
+async fn act(
+    context: &Context,
+    wanted: &Act,
+    said: &str,
+    act: impl AsyncFn(&Api, &View, &api::Act, &Caller) -> Result<Repaired, Problem>,
+) -> anyhow::Result<Exit> {
+    let caller = open::caller(context.actor(wanted.by.as_deref())?);
+    if wanted.reason.trim().is_empty() {
         return Err(WrongUse("--reason must say why".to_owned()).into());
     }
     let api = open::api(context).await?;
-    let license = api.license(&read::view(&revoke.scope), &revoke.id, None).await.map_err(open::problem)?;
-    let unit: UnitId = license.unit.parse().context("reading the license's unit")?;
-    let now = SystemClock.now();
-    let event = revoke_requested(&unit, revoke.reason.clone(), actor, now);
-    let log = open::log_to_add_to(&context.settings()?).await?;
-    log.append(Append::events(vec![event])).await.context("appending to the log")?;
-    log.close().await;
-    context.output.words("It is revoked for good, as soon as the issuer has told the license engine.");
-    Ok(Exit::Fine)
-}
-
-/// The event that says that a person revoked the license of a unit. Asking twice is the same event: a revoke is final.
-fn revoke_requested(unit: &UnitId, reason: String, actor: String, now: Timestamp) -> NewEvent {
-    let event = Event::RevokeRequested(RevokeRequested { unit: unit.clone(), reason });
-    NewEvent {
-        id: derived_id(&now.to_string(), event.kind(), &unit.to_string()),
-        kind: event.kind().to_owned(),
-        scope: unit.purchase.scope.clone(),
-        stream: unit.purchase.stream(),
-        occurred_at: now,
-        causation_id: None,
-        correlation_id: None,
-        schema_version: 1,
-        actor: Some(actor),
-        partition: partition_of(&unit.purchase.object),
-        delivery: None,
-        data: event.encode(),
-        on_reuse: IdReuse::Refused,
+    let wish = api::Act { reason: wanted.reason.clone(), name: Some(caller.name.clone()) };
+    let repaired = act(&api, &read::view(&wanted.scope), &wish, &caller).await.map_err(open::problem)?;
+    if context.output.json {
+        context.output.value(&repaired)?;
+    } else if repaired.repeated {
+        context.output.words("That was asked for before, and still holds: nothing was changed.");
+    } else {
+        context.output.words(said);
     }
+    Ok(Exit::Fine)
 }
 
 async fn write_file(context: &Context, wanted: &LicenseFile) -> anyhow::Result<Exit> {

@@ -8,6 +8,7 @@ mod balance;
 mod cases;
 mod catalog;
 mod check;
+mod customers;
 mod doctor;
 mod events;
 mod events_export;
@@ -17,6 +18,8 @@ mod init;
 mod licenses;
 mod open;
 mod read;
+mod reconcile;
+mod repair;
 mod replay;
 mod sandbox;
 mod schemas;
@@ -130,6 +133,8 @@ async fn dispatch(context: &Context, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Search(search) => read::search(context, &search).await,
         Verb::Replay(replay) => replay::run(context, &replay).await,
         Verb::Check => check::run(context).await,
+        Verb::Repair(repair) => repair::run(context, &repair).await,
+        Verb::Reconcile(reconcile) => reconcile::run(context, &reconcile).await,
         Verb::Backup(backup) => backup::run(context, &backup).await,
         Verb::Schemas(schemas) => schemas::run(context, &schemas),
         Verb::Sandbox(sandbox) => sandbox::run(context, &sandbox).await,

@@ -53,7 +53,8 @@ pub async fn log_of(settings: &Settings) -> anyhow::Result<Arc<dyn EventLog>> {
         Ok(true) => {}
         Ok(false) => {
             let place = shown(&settings.log);
-            return Err(NotReachable(format!("there is no log at {place} yet: start `keyledger up` first")).into());
+            let who = if settings.log.server().is_some() { "ingest" } else { "up" };
+            return Err(NotReachable(format!("there is no log at {place} yet: start `keyledger {who}` first")).into());
         }
         Err(error) if settings.log.server().is_some() => return Err(NotReachable(format!("{error:#}")).into()),
         Err(error) => return Err(error),
@@ -141,6 +142,17 @@ impl Seen {
     }
 }
 
+/// The log, and the views of what stands in it. Says so when the views are not as the log is.
+///
+/// # Errors
+///
+/// [`NotReachable`] when there is no log, or there are no views.
+pub async fn log_and_views(context: &Context, settings: &Settings) -> anyhow::Result<(Arc<dyn EventLog>, Views)> {
+    let (log, views) = (log_of(settings).await?, views_of(settings).await?);
+    note_lag(context, settings, &*log, &views).await?;
+    Ok((log, views))
+}
+
 /// The API's own functions, over the log and the views as they are. Says so when the views are not as the log is.
 ///
 /// # Errors
@@ -151,14 +163,20 @@ pub async fn api(context: &Context) -> anyhow::Result<Api> {
     let log = log_to_add_to(&settings).await?;
     let views = views_of(&settings).await?;
     let keys = DeploymentKeys::load(&settings.keys_dir)?;
+    note_lag(context, &settings, &*log, &views).await?;
+    let views = ViewsAt::new(settings.views.url().expose())?;
+    Ok(Api::new(log, views, Arc::new(keys), Arc::new(SystemClock)))
+}
+
+/// Waits for a service that runs to have read what stands in the log now, and says so when the views are not as the log is.
+async fn note_lag(context: &Context, settings: &Settings, log: &dyn EventLog, views: &Views) -> anyhow::Result<()> {
     // Who works on a server's log is not seen from here: it is taken for granted.
     let runs = settings.log.server().is_some() || Lock::holder(&settings.data_dir).is_some();
-    let seen = settled(&*log, &views, runs).await?;
+    let seen = settled(log, views, runs).await?;
     if let Some(note) = seen.note(runs) {
         context.output.words(note);
     }
-    let views = ViewsAt::new(settings.views.url().expose())?;
-    Ok(Api::new(log, views, Arc::new(keys), Arc::new(SystemClock)))
+    Ok(())
 }
 
 /// Lets a service that runs read what stands in the log now: the verb before this one may have written it.

@@ -9,8 +9,8 @@ use keyledger_schemas::money::Money;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::args::{self, Listing, Scope, Search, ShowVerb};
-use super::{Context, open};
+use super::args::{self, CustomerVerb, Customers, Listing, Scope, Search, ShowVerb};
+use super::{Context, customers, open};
 use crate::output::{Exit, Output};
 
 /// A column of a table: its head, and where its cell stands in a row's JSON. Of several places, separated by blanks, the
@@ -106,12 +106,16 @@ const INNER: &[(&str, &[Column])] = &[
 /// # Errors
 ///
 /// When the views cannot be read.
-pub async fn customers(context: &Context, listing: Listing) -> anyhow::Result<Exit> {
+pub async fn customers(context: &Context, listing: Customers) -> anyhow::Result<Exit> {
     let api = open::api(context).await?;
-    if let Some(ShowVerb::Show(show)) = &listing.verb {
-        let customer = api.customer(&view(&show.scope), &show.id).await.map_err(open::problem)?;
-        detail(context.output, &json!(customer))?;
-        return Ok(Exit::Fine);
+    match &listing.verb {
+        Some(CustomerVerb::Show(show)) => {
+            let customer = api.customer(&view(&show.scope), &show.id).await.map_err(open::problem)?;
+            detail(context.output, &json!(customer))?;
+            return Ok(Exit::Fine);
+        }
+        Some(CustomerVerb::Link(link)) => return customers::link(context, &api, link).await,
+        None => {}
     }
     let (view, filter) = (view(&listing.scope), CustomerFilter::default());
     let pages = async |request: PageRequest| api.customers(&view, &filter, &request).await;

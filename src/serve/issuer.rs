@@ -13,10 +13,17 @@ use keyledger_eventlog::consumer::HandleError;
 use keyledger_eventlog::log::LogError;
 use keyledger_ingest::gate::Gate;
 use keyledger_ingest::health::{LogWritable, NotReady, ReadinessCheck};
+use keyledger_issuer::outbound::Http;
 use keyledger_issuer::provider::Provider;
 use keyledger_issuer::provider::builtin::Builtin;
+use keyledger_issuer::provider::cryptlex::Cryptlex;
+use keyledger_issuer::provider::cryptolens::Cryptolens;
+use keyledger_issuer::provider::keygen::Keygen;
 use keyledger_issuer::provider::stub::Stub;
-use keyledger_issuer::{Engines, Issuer, IssuerError, Parts, WorkError};
+use keyledger_issuer::stripe::client::Client;
+use keyledger_issuer::stripe::reconcile;
+use keyledger_issuer::{Engines, Issuer, IssuerError, Parts, WorkError, effects};
+use keyledger_schemas::clock::Clock;
 use keyledger_schemas::ids::ProviderName;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +32,7 @@ use super::begin::{self, Beginning};
 use super::ground::{Ground, Place};
 use super::{Ready, Running, health, leaving_within, listen, material, mirror, on_ground};
 use crate::lifecycle::{Lifecycle, Stage};
-use crate::settings::Settings;
+use crate::settings::{Account, BadSettings, Problem, Settings};
 
 /// How long to wait before the log is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -91,6 +98,7 @@ impl ReadinessCheck for Standing {
 /// All that issuing needs.
 pub struct Issuing {
     parts: Parts,
+    stripe: effects::Stripe,
     beginning: Beginning,
     gate: Gate,
     standing: Standing,
@@ -115,8 +123,9 @@ impl Issuing {
             holder: ground.holder.clone(),
             options: settings.issuer.options.clone(),
         };
+        let stripe = stripe_effects(settings, &ground.clock)?;
         let (beginning, gate) = (Beginning::new(settings, ground), ground.gate.clone());
-        Ok(Self { parts, beginning, gate, standing: Standing::default() })
+        Ok(Self { parts, stripe, beginning, gate, standing: Standing::default() })
     }
 
     /// Issues from here on.
@@ -165,6 +174,7 @@ impl Issuing {
     /// Waits for the lease, and issues until it is lost, or until told to stop.
     async fn once(&self, stop: &CancellationToken, last_within: Duration) -> anyhow::Result<()> {
         let Some(issuer) = Issuer::start(self.parts.clone(), stop).await? else { return Ok(()) };
+        let issuer = issuer.with_stripe(self.stripe.clone());
         tracing::info!("this process issues");
         self.standing.set(true);
         let issuing = Box::pin(issuer.run(stop.clone()));
@@ -212,18 +222,91 @@ fn is_diverged(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(IssuerError::Read(HandleError::Diverged { .. })))
 }
 
+/// The one HTTP client, by which engines and Stripe are called.
+///
+/// # Errors
+///
+/// When it cannot be made.
+pub fn http(settings: &Settings) -> anyhow::Result<Http> {
+    Http::new(Duration::from_millis(settings.issuer.options.connect_timeout_ms)).context("making the HTTP client")
+}
+
 /// The license engines that are configured.
 ///
 /// # Errors
 ///
-/// When one cannot be built.
+/// [`BadSettings`] with every one that cannot be built.
 pub fn engines(settings: &Settings, keys: Arc<DeploymentKeys>) -> anyhow::Result<Engines> {
-    let mut engines: Vec<Arc<dyn Provider>> = vec![Arc::new(Builtin::new(keys))];
-    if let Some(options) = &settings.providers.stub {
-        let stub = Stub::new(ProviderName::from("stub"), options).context("setting up `[provider.stub]`")?;
-        engines.push(Arc::new(stub));
+    let (providers, http) = (&settings.providers, http(settings)?);
+    let mut made = Made { engines: vec![Arc::new(Builtin::new(keys))], problems: Vec::new() };
+    if let Some(options) = &providers.stub {
+        made.add("stub", |name| Ok(Stub::new(name, options, &http)?));
     }
-    Ok(Engines::new(engines))
+    if let Some(Account { options, token }) = &providers.cryptlex {
+        made.add("cryptlex", |name| Ok(Cryptlex::new(name, options, token.clone(), &http)?));
+    }
+    if let Some(Account { options, token }) = &providers.cryptolens {
+        made.add("cryptolens", |name| Ok(Cryptolens::new(name, options, token.clone(), &http)?));
+    }
+    if let Some(Account { options, token }) = &providers.keygen {
+        made.add("keygen", |name| Ok(Keygen::new(name, options, token.clone(), &http)?));
+    }
+    let Made { engines, problems } = made;
+    if problems.is_empty() { Ok(Engines::new(engines)) } else { Err(BadSettings { problems }.into()) }
+}
+
+/// Engines, and settings by which one could not be made.
+struct Made {
+    engines: Vec<Arc<dyn Provider>>,
+    problems: Vec<Problem>,
+}
+
+impl Made {
+    fn add<P: Provider>(&mut self, name: &str, make: impl FnOnce(ProviderName) -> anyhow::Result<P>) {
+        match make(ProviderName::from(name)) {
+            Ok(engine) => self.engines.push(Arc::new(engine)),
+            Err(error) => self.problems.push(Problem(format!("`[provider.{name}]`: {error:#}"))),
+        }
+    }
+}
+
+/// The sources whose API key is set, each with the client that asks Stripe for it.
+///
+/// # Errors
+///
+/// [`BadSettings`] with every one that cannot be built.
+pub fn stripe_sources(
+    settings: &Settings,
+    http: &Http,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Vec<reconcile::Source>> {
+    let (mut sources, mut problems) = (Vec::new(), Vec::new());
+    for (name, source) in &settings.sources {
+        let Some(key) = &source.api_key else { continue };
+        match Client::new(&source.stripe, key.clone(), http, clock.clone()) {
+            Ok(client) => sources.push(reconcile::Source {
+                others: settings.sources.keys().cloned().collect(),
+                ..reconcile::Source::new(name.clone(), source.mode, client)
+            }),
+            Err(error) => problems.push(Problem(format!("`[stripe.{name}]`: {:#}", anyhow::Error::from(error)))),
+        }
+    }
+    if problems.is_empty() { Ok(sources) } else { Err(BadSettings { problems }.into()) }
+}
+
+/// What is told to Stripe and asked there beside issuing: for each source that has a key, as its settings say.
+fn stripe_effects(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Result<effects::Stripe> {
+    let sources = stripe_sources(settings, &http(settings)?, clock)?.into_iter().map(|stripe| {
+        let source = settings.sources.get(&stripe.name);
+        let every = source.map(|source| source.reconcile_every).filter(|every| !every.is_zero());
+        effects::Source {
+            write_back: source.is_some_and(|source| source.write_back),
+            fetch: source.is_some_and(|source| source.fetch),
+            reconcile_every: every,
+            stripe,
+        }
+    });
+    Ok(effects::Stripe::new(sources, settings.issuer.effects.clone()))
 }
 
 #[cfg(test)]
@@ -254,7 +337,7 @@ mod tests {
             options: settings.issuer.options.clone(),
         };
         let beginning = Beginning::of(gate.clone(), log.clone(), clock, settings.deciding());
-        Issuing { parts, beginning, gate, standing: Standing::default() }
+        Issuing { parts, stripe: effects::Stripe::default(), beginning, gate, standing: Standing::default() }
     }
 
     async fn position(log: &Arc<dyn EventLog>) -> u64 {

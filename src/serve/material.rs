@@ -85,7 +85,9 @@ mod tests {
         let starting = (0..8).map(|_| {
             let (settings, log, folder) = (settings.clone(), log.clone(), folder.path().to_owned());
             tokio::spawn(async move {
-                let lock = Lock::share(&folder, "console").unwrap();
+                // It waits for whoever makes something, who may need this thread: a role does it before all else.
+                let sharing = tokio::task::spawn_blocking(move || Lock::share(&folder, "console").unwrap());
+                let lock = sharing.await.unwrap();
                 let keys = deployment_keys(&settings, &*log, &lock).await.unwrap();
                 let (token, _) = api_token(&settings, &lock).await.unwrap();
                 (keys.sealing_key_id(), keys.signing_key_id(), token.unwrap().expose().to_owned())

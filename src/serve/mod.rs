@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 pub use gate::{Gated, Keeper};
 pub use ground::Place;
 pub use holder::nonce;
-pub use issuer::engines;
+pub use issuer::{engines, http, stripe_sources};
 pub use lock::Lock;
 pub use log::{clock, log_exists, open_log, open_log_with};
 pub use mirror::mirror;

@@ -16,6 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use keyledger_issuer::provider::{cryptlex, cryptolens, keygen, stub};
 use keyledger_schemas::ids::{Mode, ProviderName, SourceName};
 use keyledger_schemas::secret::Secret;
 use keyledger_schemas::settings::{CatalogEntry, DecidingSettings, Policy, SourceSettings};
@@ -84,6 +85,8 @@ pub struct Issuer {
     pub listen: SocketAddr,
     /// How it works.
     pub options: keyledger_issuer::Options,
+    /// How long it waits before Stripe is told or asked.
+    pub effects: keyledger_issuer::effects::Options,
 }
 
 /// Where a process that keeps the views tells how it is.
@@ -100,17 +103,67 @@ pub struct Source {
     pub mode: Mode,
     /// The signing secrets of all its endpoints, live and test, old and new.
     pub webhook_secrets: Vec<Secret>,
-    /// A restricted API key. This version does not call Stripe.
+    /// A restricted API key. Without one Stripe is never called.
     pub api_key: Option<Secret>,
-    /// Where Stripe's API is. Default `https://api.stripe.com`.
-    pub api_base: String,
+    /// Where Stripe's API is, and how hard it is called.
+    pub stripe: keyledger_issuer::stripe::Options,
+    /// Whether ids of licenses and of engines' customers are written into Stripe's metadata. Default true.
+    pub write_back: bool,
+    /// Whether what events do not carry is fetched. Default true.
+    pub fetch: bool,
+    /// How often the issuer looks at Stripe for what was not delivered; 0 for never. Default 1 hour.
+    pub reconcile_every: Duration,
 }
 
 /// The license engines that may be configured.
 #[derive(Clone, Debug, Default)]
 pub struct Providers {
     /// The scripted engine for tests and demos.
-    pub stub: Option<keyledger_issuer::provider::stub::Options>,
+    pub stub: Option<stub::Options>,
+    /// Cryptlex.
+    pub cryptlex: Option<Account<cryptlex::Options>>,
+    /// Cryptolens.
+    pub cryptolens: Option<Account<cryptolens::Options>>,
+    /// Keygen.
+    pub keygen: Option<Account<keygen::Options>>,
+}
+
+/// An account at a license engine.
+#[derive(Clone, Debug)]
+pub struct Account<O> {
+    /// How it is called.
+    pub options: O,
+    /// What opens it.
+    pub token: Secret,
+}
+
+impl Providers {
+    /// The names of the configured ones, `builtin` aside.
+    pub fn names(&self) -> Vec<ProviderName> {
+        let configured = [
+            ("stub", self.stub.is_some()),
+            ("cryptlex", self.cryptlex.is_some()),
+            ("cryptolens", self.cryptolens.is_some()),
+            ("keygen", self.keygen.is_some()),
+        ];
+        configured.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| ProviderName::from(name)).collect()
+    }
+
+    /// The secrets of all of them.
+    fn tokens(&self) -> impl Iterator<Item = &Secret> {
+        let cryptlex = self.cryptlex.iter().map(|account| &account.token);
+        let cryptolens = self.cryptolens.iter().map(|account| &account.token);
+        cryptlex.chain(cryptolens).chain(self.keygen.iter().map(|account| &account.token))
+    }
+
+    /// Where each of them is, by name.
+    fn addresses(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let stub = self.stub.iter().map(|options| ("stub", options.base_url.as_str()));
+        let cryptlex = self.cryptlex.iter().map(|account| ("cryptlex", account.options.base_url.as_str()));
+        let cryptolens = self.cryptolens.iter().map(|account| ("cryptolens", account.options.base_url.as_str()));
+        let keygen = self.keygen.iter().map(|account| ("keygen", account.options.base_url.as_str()));
+        stub.chain(cryptlex).chain(cryptolens).chain(keygen)
+    }
 }
 
 /// Settings that cannot work.
@@ -165,6 +218,7 @@ impl Settings {
             issuer: Issuer {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8083)),
                 options: keyledger_issuer::Options::default(),
+                effects: keyledger_issuer::effects::Options::default(),
             },
             projector: Projector { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8084)) },
             providers: Providers::default(),
@@ -211,9 +265,7 @@ impl Settings {
     /// What decides, as it stands in the log.
     pub fn deciding(&self) -> DecidingSettings {
         let mut providers = BTreeSet::from([ProviderName::from("builtin")]);
-        if self.providers.stub.is_some() {
-            providers.insert(ProviderName::from("stub"));
-        }
+        providers.extend(self.providers.names());
         let sources =
             self.sources.iter().map(|(name, source)| (name.clone(), SourceSettings { mode: source.mode })).collect();
         DecidingSettings { policy: self.policy.clone(), catalog: self.catalog.clone(), sources, providers }

@@ -89,6 +89,12 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// The text of the variable that sets a key, where one does.
+    pub(super) fn text_of_variable(&self, path: &[&str], key: &str) -> Option<String> {
+        let full: Vec<&str> = path.iter().copied().chain([key]).collect();
+        self.environment.raw(&full).map(str::to_owned)
+    }
+
     /// Notes every key of `table` that is not in `known`.
     pub(super) fn refuse_unknown(&mut self, path: &[&str], table: &Dict, known: &[&str]) {
         for (key, value) in table.iter().filter(|(key, _)| !known.contains(&key.as_str())) {

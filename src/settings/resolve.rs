@@ -3,18 +3,25 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use figment::value::{Dict, Value};
+use keyledger_issuer::provider::stub;
+use keyledger_issuer::{effects, stripe};
 use keyledger_schemas::ids::{Mode, SourceName};
 use keyledger_schemas::secret::Secret;
-use keyledger_schemas::settings::{CatalogEntry, Policy};
-use serde::Deserialize;
+use keyledger_schemas::settings::{CatalogEntry, Grace, Policy};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::database::{Database, Server};
 use super::layers::{Environment, Layers};
 use super::read::{Problem, Reader};
-use super::{Api, BadSettings, Issuer, Projector, Providers, Settings, Source};
+use super::{Account, Api, BadSettings, Issuer, Projector, Providers, Settings, Source};
 use super::{nats, secrets};
+
+/// How often Stripe is looked at for what was not delivered, where nothing is said.
+const RECONCILE_EVERY_S: i64 = 3600;
 
 /// The settings outside of every table.
 #[derive(Default, Deserialize)]
@@ -64,6 +71,9 @@ struct IssuerTable {
     listen: Option<SocketAddr>,
     call_timeout_ms: Option<u64>,
     lease_ms: Option<u64>,
+    connect_timeout_ms: Option<u64>,
+    mark_after_s: Option<u64>,
+    fetch_after_s: Option<u64>,
 }
 
 /// `[projector]` as it is written.
@@ -83,6 +93,12 @@ struct StripeTable {
     api_key: Option<Secret>,
     api_key_file: Option<PathBuf>,
     api_base: Option<String>,
+    timeout_ms: Option<u64>,
+    requests_per_second: Option<u32>,
+    requests_at_once: Option<u32>,
+    write_back: Option<bool>,
+    fetch: Option<bool>,
+    reconcile_every: Option<Grace>,
 }
 
 /// Secrets as a list, or as one text separated by commas, as a variable has them.
@@ -229,6 +245,11 @@ fn issuer(reader: &mut Reader<'_>, value: Option<Value>, defaults: &Issuer) -> I
         options: keyledger_issuer::Options {
             call_timeout_ms: read.call_timeout_ms.unwrap_or(defaults.options.call_timeout_ms),
             lease_ms: read.lease_ms.unwrap_or(defaults.options.lease_ms),
+            connect_timeout_ms: read.connect_timeout_ms.unwrap_or(defaults.options.connect_timeout_ms),
+        },
+        effects: effects::Options {
+            mark_after_s: read.mark_after_s.unwrap_or(defaults.effects.mark_after_s),
+            fetch_after_s: read.fetch_after_s.unwrap_or(defaults.effects.fetch_after_s),
         },
     }
 }
@@ -309,8 +330,23 @@ fn source(reader: &mut Reader<'_>, at: &str, read: StripeTable) -> Source {
     if api_key.as_ref().is_some_and(Secret::is_blank) {
         reader.problem(format!("`{at}.api_key` is blank: leave it out to go without"));
     }
-    let api_base = read.api_base.unwrap_or_else(|| "https://api.stripe.com".to_owned());
-    Source { mode: read.mode, webhook_secrets, api_key, api_base }
+    let defaults = stripe::Options::default();
+    let stripe = stripe::Options {
+        api_base: read.api_base.unwrap_or(defaults.api_base),
+        timeout_ms: read.timeout_ms.unwrap_or(defaults.timeout_ms),
+        requests_per_second: read.requests_per_second.unwrap_or(defaults.requests_per_second),
+        requests_at_once: read.requests_at_once.unwrap_or(defaults.requests_at_once),
+    };
+    let reconcile_every_s = read.reconcile_every.map_or(RECONCILE_EVERY_S, Grace::seconds);
+    Source {
+        mode: read.mode,
+        webhook_secrets,
+        api_key,
+        stripe,
+        write_back: read.write_back.unwrap_or(true),
+        fetch: read.fetch.unwrap_or(true),
+        reconcile_every: Duration::from_secs(u64::try_from(reconcile_every_s).unwrap_or_default()),
+    }
 }
 
 fn catalog(reader: &mut Reader<'_>, value: Option<Value>) -> Vec<CatalogEntry> {
@@ -333,9 +369,6 @@ fn catalog(reader: &mut Reader<'_>, value: Option<Value>) -> Vec<CatalogEntry> {
     catalog
 }
 
-/// Engines that other versions of keyledger know.
-const PROVIDERS_TO_COME: [&str; 3] = ["cryptlex", "cryptolens", "keygen"];
-
 fn providers(reader: &mut Reader<'_>, value: Option<Value>) -> Providers {
     let mut providers = Providers::default();
     for (name, value) in reader.table(&["provider"], value) {
@@ -347,16 +380,75 @@ fn providers(reader: &mut Reader<'_>, value: Option<Value>) -> Providers {
             }
             "stub" => {
                 let table = reader.table(&path, Some(value));
-                providers.stub = reader.section::<keyledger_issuer::provider::stub::Options>(&path, table);
+                providers.stub = reader.section::<stub::Options>(&path, table);
             }
-            other if PROVIDERS_TO_COME.contains(&other) => reader.problem(format!(
-                "`[provider.{other}]` is not in this version: builtin and stub are; licenses that {other} made are shown \
-                 without it"
+            "cryptlex" => providers.cryptlex = account(reader, &path, value, "access_token"),
+            "cryptolens" => providers.cryptolens = account(reader, &path, value, "access_token"),
+            "keygen" => providers.keygen = account(reader, &path, value, "token"),
+            other => reader.problem(format!(
+                "`[provider.{other}]` is no license engine; here are builtin, cryptlex, cryptolens, keygen and stub"
             )),
-            other => reader.problem(format!("`[provider.{other}]` is no license engine; here are builtin and stub")),
         }
     }
     providers
+}
+
+/// An account at an engine: its secret, under `key` or in a file, and how it is called.
+fn account<O: DeserializeOwned + Serialize + Default>(
+    reader: &mut Reader<'_>,
+    path: &[&str; 2],
+    value: Value,
+    key: &str,
+) -> Option<Account<O>> {
+    let mut table = reader.table(path, Some(value));
+    reader.choose_twin(path, &mut table, key);
+    let file_key = format!("{key}_file");
+    let fields = serde_json::to_value(O::default()).unwrap_or_default();
+    let fields = fields.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    let known: Vec<&str> = [key, &file_key].into_iter().chain(fields.iter().map(String::as_str)).collect();
+    reader.refuse_unknown(path, &table, &known);
+    table.retain(|name, _| known.contains(&name.as_str()));
+    let secrets: Dict = [key, &file_key].into_iter().filter_map(|name| table.remove_entry(name)).collect();
+    let at = path.join(".");
+    let token = token(reader, path, secrets, key);
+    let options = reader.section::<O>(path, table);
+    if token.as_ref().is_some_and(Secret::is_blank) {
+        reader.problem(format!("`{at}.{key}` is blank: nothing could be made with it"));
+    }
+    Some(Account { options: options?, token: token? })
+}
+
+/// The secret of an account.
+fn token(reader: &mut Reader<'_>, path: &[&str; 2], mut secrets: Dict, key: &str) -> Option<Secret> {
+    let (at, file_key) = (path.join("."), format!("{key}_file"));
+    if let Some(file) = secrets.remove(&file_key) {
+        let Value::String(_, file) = file else {
+            reader.problem(format!("`{at}.{file_key}` must be the path of a file, in quotes"));
+            return None;
+        };
+        return match secrets::read_token(Path::new(&file)) {
+            Ok(token) => Some(token),
+            Err(error) => {
+                reader.problem(format!("`{at}.{file_key}`: {error}"));
+                None
+            }
+        };
+    }
+    match secrets.remove(key) {
+        Some(Value::String(_, token)) => Some(Secret::new(token)),
+        // A variable is text: a token of digits alone looks like a number.
+        Some(_) => {
+            let token = reader.text_of_variable(path, key).map(Secret::new);
+            if token.is_none() {
+                reader.problem(format!("`{at}.{key}` must be text in quotes"));
+            }
+            token
+        }
+        None => {
+            reader.problem(format!("`{at}.{key}` is not set: make a token at the engine, and put it there or into a file named by `{file_key}`"));
+            None
+        }
+    }
 }
 
 /// What is well written but cannot work together.
@@ -397,6 +489,11 @@ fn contradictions(settings: &Settings) -> Vec<Problem> {
         if !providers.contains(&entry.provider) {
             problem(format!("`catalog.{number}.provider`: `{}` is not configured under [provider]", entry.provider));
         }
+        if entry.skip && entry.addon_of.is_some() {
+            problem(format!(
+                "`catalog.{number}` has both `skip` and `addon_of`: it either sells nothing or adds to something"
+            ));
+        }
         let twin = settings.catalog[..index]
             .iter()
             .position(|other| other.price == entry.price && other.matched_product() == entry.matched_product());
@@ -406,24 +503,37 @@ fn contradictions(settings: &Settings) -> Vec<Problem> {
         }
     }
     for (name, source) in &settings.sources {
-        if !source.api_base.starts_with("https://") && !source.api_base.starts_with("http://") {
+        if !source.stripe.api_base.starts_with("https://") && !source.stripe.api_base.starts_with("http://") {
             problem(format!("`stripe.{name}.api_base` must begin with https://"));
+        }
+        let stripe::Options { timeout_ms, requests_per_second, requests_at_once, .. } = source.stripe;
+        for (key, value) in [
+            ("timeout_ms", timeout_ms),
+            ("requests_per_second", requests_per_second.into()),
+            ("requests_at_once", requests_at_once.into()),
+        ] {
+            if value == 0 {
+                problem(format!("`stripe.{name}.{key}` must be at least 1"));
+            }
         }
     }
     let issuer = &settings.issuer.options;
     if issuer.call_timeout_ms == 0 {
         problem("`issuer.call_timeout_ms` must be at least 1".to_owned());
     }
+    if issuer.connect_timeout_ms == 0 {
+        problem("`issuer.connect_timeout_ms` must be at least 1".to_owned());
+    }
     if issuer.lease_ms <= issuer.call_timeout_ms.saturating_mul(4) {
         problem("`issuer.lease_ms` must be more than four times `issuer.call_timeout_ms`".to_owned());
     }
-    if let Some(stub) = &settings.providers.stub {
-        if !stub.base_url.starts_with("http://") && !stub.base_url.starts_with("https://") {
-            problem("`provider.stub.base_url` must begin with http://".to_owned());
+    for (name, base_url) in settings.providers.addresses() {
+        if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
+            problem(format!("`provider.{name}.base_url` must begin with https://"));
         }
-        if stub.timeout_ms == 0 {
-            problem("`provider.stub.timeout_ms` must be at least 1".to_owned());
-        }
+    }
+    if settings.providers.stub.as_ref().is_some_and(|stub| stub.timeout_ms == 0) {
+        problem("`provider.stub.timeout_ms` must be at least 1".to_owned());
     }
     if settings.stop_timeout_s == 0 {
         problem("`stop_timeout_s` must be at least 1".to_owned());

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use keyledger_schemas::ids::{Mode, SourceName};
 use keyledger_schemas::secret::Secret;
 
 use super::secrets::is_open_to_others;
-use super::{Nats, Settings};
+use super::{Nats, Settings, Source};
 
 /// Shorter tokens can be guessed.
 const TOKEN_BYTES_MIN: usize = 24;
@@ -32,10 +33,13 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
         warn(format!("`api.token` is shorter than {TOKEN_BYTES_MIN} characters: it can be guessed"));
     }
     databases(settings, &mut warn);
+    for (name, _) in settings.providers.addresses().filter(|(_, address)| is_in_the_clear(address)) {
+        warn(format!("`provider.{name}.base_url` is called without TLS: whoever can listen on the way sees the keys"));
+    }
     nats(settings, &mut warn);
     for (name, source) in &settings.sources {
-        if source.api_key.is_some() {
-            warn(format!("`stripe.{name}.api_key` is not used: this version does not call Stripe"));
+        if let Some(key) = &source.api_key {
+            api_key(name, source, key, &mut warn);
         }
         let odd = |secret: &Secret| !secret.expose().starts_with("whsec_");
         if source.webhook_secrets.iter().any(odd) {
@@ -107,11 +111,38 @@ fn nats(settings: &Settings, warn: &mut impl FnMut(String)) {
     }
 }
 
+/// What is risky about a key of Stripe's.
+fn api_key(name: &SourceName, source: &Source, key: &Secret, warn: &mut impl FnMut(String)) {
+    let key = key.expose();
+    if key.starts_with("sk_") {
+        warn(format!(
+            "`stripe.{name}.api_key` may do everything at Stripe: make a restricted key (rk_…), docs/providers.md says with \
+             which permissions"
+        ));
+    }
+    let other = if source.mode == Mode::Live { "_test_" } else { "_live_" };
+    if key.get(2..).is_some_and(|rest| rest.starts_with(other)) {
+        let mode = other.trim_matches('_');
+        warn(format!("`stripe.{name}.api_key` is of {mode} mode, and the source issues in {} mode", source.mode));
+    }
+    if is_in_the_clear(&source.stripe.api_base) {
+        warn(format!("`stripe.{name}.api_base` is called without TLS: whoever can listen on the way sees the key"));
+    }
+}
+
+/// Whether an address is on another machine, and reached without TLS.
+fn is_in_the_clear(address: &str) -> bool {
+    let Some(rest) = address.strip_prefix("http://") else { return false };
+    let host = rest.split(['/', ':']).next().unwrap_or_default();
+    !(["localhost", "127.0.0.1"].contains(&host) || rest.starts_with("[::1]"))
+}
+
 /// Whether one of the secrets stands in the file itself, and has not come from elsewhere.
 fn holds_secrets(file: &Path, settings: &Settings) -> bool {
     let Ok(text) = std::fs::read_to_string(file) else { return false };
     let mut secrets: Vec<&Secret> = settings.sources.values().flat_map(|it| &it.webhook_secrets).collect();
     secrets.extend(settings.sources.values().filter_map(|it| it.api_key.as_ref()).chain(&settings.api.token));
+    secrets.extend(settings.providers.tokens());
     secrets.extend([&settings.log, &settings.views].into_iter().filter_map(|it| it.server()?.password()));
     let of_nats = settings.nats.as_ref().and_then(Nats::secret);
     secrets.into_iter().chain(&of_nats).any(|secret| text.contains(secret.expose()))
