@@ -284,7 +284,7 @@ fn a_second_up_on_one_data_folder_is_refused_and_told_who_is_the_first() {
 fn get(url: &str) -> (bool, String) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let response = reqwest::get(url).await.unwrap();
+        let response = keyledger_test_servers::http::client().get(url).send().await.unwrap();
         (response.status().is_success(), response.text().await.unwrap())
     })
 }
@@ -322,6 +322,153 @@ fn roles_share_a_data_folder_say_where_they_are_and_leave_in_peace() {
     assert_eq!(rows(folder, &["events", "--type", "settings.changed"]).len(), 1, "recorded once");
     let (up, _) = Up::start(folder, &["up"]);
     assert_eq!(up.stop("-TERM"), Some(0));
+}
+
+#[test]
+fn a_stand_in_says_where_it_is_and_is_controlled_without_a_token() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["cryptlex", "cryptolens", "keygen", "stripe"] {
+        let (up, ready) = Up::start(folder.path(), &["sandbox", name, "--listen", "127.0.0.1:0"]);
+        assert_eq!((&ready["ready"], &ready["stands_for"]), (&true.into(), &name.into()));
+        let control: Vec<&str> = ready["control"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+        assert_eq!(control.len(), 4, "{ready}");
+        for route in control {
+            let (is_fine, body) = get(route);
+            assert!(is_fine && serde_json::from_str::<Value>(&body).is_ok(), "{route}: {body}");
+        }
+        assert_eq!(up.stop("-TERM"), Some(0));
+    }
+    let words = [
+        ["--settings", "{\"no_such\": 1}"],
+        ["--settings", "{"],
+        ["--fault", "create"],
+        ["--fault", "any=fail:200"],
+        ["--faults", "{\"x\": 1}"],
+    ];
+    for [flag, value] in words {
+        let refused = run(folder.path(), &["sandbox", "keygen", "--listen", "127.0.0.1:0", flag, value]);
+        assert_ends(&refused, 2);
+    }
+}
+
+#[test]
+fn a_stand_in_misbehaves_as_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["sandbox", "cryptlex", "--listen", "127.0.0.1:0", "--fault", "any=fail:503"];
+    let (up, ready) = Up::start(folder.path(), &arguments);
+    let url = ready["url"].as_str().unwrap();
+    assert!(!get(&format!("{url}/v3/users")).0);
+    let calls = get(&format!("{url}/control/calls")).1;
+    assert!(calls.contains("\"fail\":1"), "{calls}");
+    assert_eq!(up.stop("-TERM"), Some(0));
+}
+
+#[test]
+fn what_people_decide_about_a_license_is_recorded_and_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("keyledger.toml"), "[[catalog]]\nproduct = \"pro\"\n").unwrap();
+    let (up, ready) = Up::start(folder, &["up"]);
+    post_story(&ready, "b_one_off_payment");
+    wait_for("the license", || rows(folder, &["licenses"]).len() == 1);
+    let id = rows(folder, &["licenses"])[0]["id"].as_str().unwrap().to_owned();
+    let act = |verb: &str| run(folder, &["licenses", verb, &id, "--reason", "a test", "--by", "ana"]);
+    let has_state = |state: &str| rows(folder, &["licenses", "show", &id])[0]["state"] == state;
+    for (verb, state) in
+        [("suspend", "suspended"), ("reinstate", "active"), ("revoke", "revoked"), ("reinstate", "active")]
+    {
+        assert_ends(&act(verb), 0);
+        wait_for(state, || has_state(state));
+    }
+    assert_ends(&act("reissue"), 0);
+    wait_for("the new license", || rows(folder, &["licenses"]).len() == 2 && has_state("revoked"));
+    let wrong = [
+        &["licenses", "suspend", &id, "--reason", " "][..],
+        &["licenses", "extend", &id, "--reason", "x"],
+        &["licenses", "suspend", "0190c1d0-0000-7000-8000-000000000000", "--reason", "x"],
+    ];
+    for arguments in wrong {
+        assert_ends(&run(folder, arguments), 2);
+    }
+    let acts = rows(folder, &["events", "--type", "operator."]);
+    assert_eq!(acts.len(), 5, "{acts:#?}");
+    assert!(acts.iter().all(|event| event["actor"] == "ana"), "{acts:#?}");
+    assert_eq!(up.stop("-TERM"), Some(0));
+}
+
+#[test]
+fn a_plan_of_repair_is_shown_first_and_applying_it_twice_is_harmless() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (up, ready) = Up::start(folder, &["up"]);
+    assert_ends(&run(folder, &["repair"]), 2);
+    post_story(&ready, "h_incomplete_sca");
+    wait_for("the case", || rows(folder, &["cases", "--kind", "no_key"]).len() == 1);
+    let case = rows(folder, &["cases"])[0]["id"].as_str().unwrap().to_owned();
+    for arguments in
+        [&["repair", "--all"][..], &["repair", &case], &["repair", "--all", "--apply"], &["repair", &case, "--apply"]]
+    {
+        let output = run(folder, arguments);
+        assert_ends(&output, 3);
+        assert!(stdout(&output).contains("map_price"), "{}", stdout(&output));
+    }
+    assert_ends(&run(folder, &["repair", "kl_cas_00000000000000000000000000000000"]), 2);
+    assert!(rows(folder, &["events", "--type", "operator."]).is_empty(), "what a person must do is left to them");
+    assert_eq!(up.stop("-TERM"), Some(0));
+}
+
+#[test]
+fn the_log_is_held_against_stripe_if_there_is_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (up, _) = Up::start(folder, &["up"]);
+    let without = run(folder, &["reconcile"]);
+    assert_ends(&without, 2);
+    assert!(stderr(&without).contains("STRIPE_API_KEY"), "{}", stderr(&without));
+    let (stripe, ready) = Up::start(folder, &["sandbox", "stripe", "--listen", "127.0.0.1:0"]);
+    let with = |key: &str, arguments: &[&str]| {
+        let mut command = keyledger(folder, arguments);
+        command.env("STRIPE_API_KEY", key).env("KEYLEDGER_STRIPE__DEFAULT__API_BASE", ready["url"].as_str().unwrap());
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    for arguments in [&["reconcile"][..], &["reconcile", "--apply", "--since", "400d"]] {
+        assert_ends(&with("sandbox", arguments), 0);
+    }
+    assert!(stdout(&with("sandbox", &["doctor"])).contains("the API key can read events"));
+    assert_ends(&with("of nobody", &["reconcile"]), 4);
+    assert!(stdout(&with("of nobody", &["doctor"])).contains("✗ Stripe"));
+    assert_ends(&with("sandbox", &["reconcile", "--source", "elsewhere"]), 2);
+    assert_eq!((stripe.stop("-TERM"), up.stop("-TERM")), (Some(0), Some(0)));
+}
+
+#[test]
+fn an_engine_is_held_against_what_was_paid_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (keygen, ready) = Up::start(folder, &["sandbox", "keygen", "--listen", "127.0.0.1:0"]);
+    let url = ready["url"].as_str().unwrap();
+    let settings = format!(
+        "[[catalog]]\nprovider = \"keygen\"\nproduct = \"0b100000-0000-4000-8000-000000000001\"\n[provider.keygen]\n\
+         base_url = \"{url}\"\naccount = \"sandbox\"\ntoken = \"sandbox\"\n"
+    );
+    fs::write(folder.join("keyledger.toml"), settings).unwrap();
+    let (up, at) = Up::start(folder, &["up"]);
+    post_story(&at, "b_one_off_payment");
+    wait_for("the license", || rows(folder, &["licenses"]).len() == 1);
+    assert_ends(&run(folder, &["reconcile", "provider"]), 0);
+    assert!(stdout(&run(folder, &["doctor"])).contains("keygen can be called"));
+    assert_ends(&run(folder, &["reconcile", "provider", "builtin"]), 2);
+    assert_ends(&run(folder, &["reconcile", "provider", "cryptlex"]), 2);
+
+    // What it holds is in memory: the next one at its place holds nothing.
+    assert_eq!(keygen.stop("-TERM"), Some(0));
+    assert_ends(&run(folder, &["reconcile", "provider"]), 4);
+    let listen = url.trim_start_matches("http://").to_owned();
+    let (empty, _) = Up::start(folder, &["sandbox", "keygen", "--listen", &listen]);
+    let found = run(folder, &["reconcile", "provider", "keygen", "--json"]);
+    assert_ends(&found, 3);
+    assert!(stdout(&found).contains("payment_without_key"), "{}", stdout(&found));
+    assert_eq!((empty.stop("-TERM"), up.stop("-TERM")), (Some(0), Some(0)));
 }
 
 #[test]
@@ -585,7 +732,7 @@ fn post(ready: &Value, body: Vec<u8>, status: u16) {
     let header = signature::sign(&Secret::new("whsec_of_a_test"), &body, SystemClock.now());
     let url = format!("{}/webhooks/stripe", ready["ingest"].as_str().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let request = reqwest::Client::new().post(url).header(signature::HEADER, header).body(body);
+    let request = keyledger_test_servers::http::client().post(url).header(signature::HEADER, header).body(body);
     assert_eq!(runtime.block_on(request.send()).unwrap().status(), status);
 }
 

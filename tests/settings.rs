@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use figment::providers::Format;
-use keyledger::settings::{EXAMPLE, Environment, Fallback, Settings};
+use keyledger::settings::{EXAMPLE, Environment, Fallback, Providers, Settings};
 use keyledger_schemas::ids::{Mode, PriceId, ProviderName, SourceName};
 use keyledger_schemas::secret::Secret;
 
@@ -91,6 +91,9 @@ fn the_example_file_shows_every_setting() {
         &["projector"],
         &["nats"],
         &["provider", "stub"],
+        &["provider", "cryptlex"],
+        &["provider", "cryptolens"],
+        &["provider", "keygen"],
         &["catalog"],
     ] {
         let table = path.join(".");
@@ -264,9 +267,82 @@ fn settings_never_show_secrets() {
 }
 
 #[test]
-fn what_is_not_in_this_version_is_named() {
-    let said = problems("[provider.cryptlex]\naccess_token_file = \"x\"", []);
-    assert_eq!(said.iter().filter(|it| it.contains("not in this version")).count(), 1, "{said:#?}");
+fn an_engine_needs_a_secret_which_may_lie_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    fs::write(&path, "  planted\n").unwrap();
+    let file = format!(
+        "[provider.cryptlex]\naccess_token_file = {path:?}\nrequests_at_once = 2\n[provider.cryptolens]\naccess_token = \"planted\"\n\
+         [provider.keygen]\ntoken_file = {path:?}\naccount = \"acme\""
+    );
+    let settings = load(&file, []).unwrap();
+    let Providers { cryptlex, cryptolens, keygen, .. } = settings.providers.clone();
+    let (cryptlex, cryptolens, keygen) = (cryptlex.unwrap(), cryptolens.unwrap(), keygen.unwrap());
+    assert_eq!([&cryptlex.token, &cryptolens.token, &keygen.token].map(Secret::expose), ["planted"; 3]);
+    assert_eq!((cryptlex.options.requests_at_once, keygen.options.account.as_str()), (2, "acme"));
+    assert_eq!(settings.deciding().providers.len(), 4);
+    assert!(!format!("{settings:?}").contains("planted"));
+    assert!(!serde_json::to_string(&settings.deciding()).unwrap().contains("planted"));
+}
+
+#[test]
+fn a_secret_of_an_engine_may_come_from_the_environment_and_wins_over_a_file() {
+    let file = "[provider.keygen]\ntoken_file = \"/nowhere\"";
+    let settings = load(file, [("KEYLEDGER_PROVIDER__KEYGEN__TOKEN", "1234567890")]).unwrap();
+    assert_eq!(settings.providers.keygen.unwrap().token.expose(), "1234567890");
+}
+
+#[test]
+fn an_engine_without_its_secret_or_with_a_blank_one_is_refused_and_told_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    fs::write(&path, "\n").unwrap();
+    for (name, key) in [("cryptlex", "access_token"), ("cryptolens", "access_token"), ("keygen", "token")] {
+        for (line, hint) in [
+            (String::new(), "is not set: make a token at the engine"),
+            (format!("{key} = \" \""), "is blank"),
+            (format!("{key}_file = {path:?}"), "is blank"),
+            (format!("{key}_file = \"/nowhere\""), "/nowhere"),
+            (format!("{key} = [\"planted\"]"), "must be text"),
+            (format!("{key} = \"planted\"\n{key}_file = \"x\""), "are both set"),
+        ] {
+            let said = problems(&format!("[provider.{name}]\n{line}"), []);
+            let is_told = said.iter().any(|it| it.contains(&format!("provider.{name}.{key}")) && it.contains(hint));
+            assert!(is_told && said.iter().all(|it| !it.contains("planted")), "{name} {line}: {said:#?}");
+        }
+    }
+    let said = problems("[provider.cryptlex]\naccess_tokn = \"planted\"\n[provider.cryptolex]", []);
+    assert!(said.iter().any(|it| it.contains("did you mean `access_token`?")), "{said:#?}");
+    assert!(said.iter().any(|it| it.contains("here are builtin, cryptlex, cryptolens, keygen and stub")), "{said:#?}");
+}
+
+#[test]
+fn stripe_is_called_as_the_settings_say() {
+    let settings = load("[stripe.default]\napi_key = \"rk_live_1\"", []).unwrap();
+    let source = default_source(&settings);
+    assert!(source.write_back && source.fetch);
+    assert_eq!((source.reconcile_every.as_secs(), source.stripe.requests_per_second), (3600, 8));
+    let file = "[stripe.default]\napi_base = \"http://127.0.0.1:1\"\ntimeout_ms = 7\nrequests_per_second = 3\n\
+                requests_at_once = 2\nwrite_back = false\nfetch = false\nreconcile_every = \"0s\"";
+    let settings = load(file, []).unwrap();
+    let source = default_source(&settings);
+    assert!(!source.write_back && !source.fetch && source.reconcile_every.is_zero());
+    let stripe = &source.stripe;
+    assert_eq!((stripe.api_base.as_str(), stripe.timeout_ms, stripe.requests_per_second), ("http://127.0.0.1:1", 7, 3));
+    let zero =
+        "[stripe.default]\ntimeout_ms = 0\nrequests_per_second = 0\nrequests_at_once = 0\nreconcile_every = \"soon\"";
+    assert_eq!(problems(zero, []).len(), 4);
+}
+
+#[test]
+fn a_catalog_entry_takes_what_engines_need() {
+    let file = "[[catalog]]\nprice = \"price_1\"\nskip = true\n[[catalog]]\nprice = \"price_2\"\naddon_of = \"pro\"\nseats = 5\n\
+                [[catalog]]\nproduct = \"pro\"\nmax_release = \"2.4\"\noptions = { license_template = \"t\" }";
+    let catalog = load(file, []).unwrap().catalog;
+    assert!(catalog[0].skip && catalog[1].addon_of.as_deref() == Some("pro"));
+    assert_eq!(catalog[2].options["license_template"], "t");
+    let both = problems("[[catalog]]\nskip = true\naddon_of = \"pro\"", []);
+    assert!(both[0].contains("both `skip` and `addon_of`"), "{both:#?}");
 }
 
 #[test]
@@ -430,12 +506,22 @@ fn what_decides_has_no_secrets_and_names_the_engines() {
 
 #[test]
 fn legal_but_risky_settings_are_warned_of() {
-    let file = "[ingest]\nlisten = \"0.0.0.0:8080\"\n[api]\nlisten = \"0.0.0.0:8081\"\ntoken = \"short\"\n[stripe.default]\nwebhook_secrets = [\"secret\"]\napi_key = \"rk_1\"";
+    let file = "[ingest]\nlisten = \"0.0.0.0:8080\"\n[api]\nlisten = \"0.0.0.0:8081\"\ntoken = \"short\"\n[stripe.default]\nwebhook_secrets = [\"secret\"]\napi_key = \"sk_test_1\"\napi_base = \"http://stripe\"\n[provider.keygen]\ntoken = \"t\"\nbase_url = \"http://keygen.lan\"";
     let warnings = load(file, []).unwrap().warnings();
-    for hint in ["proxy", "token and the keys", "guessed", "whsec_", "does not call Stripe", "catalog"] {
+    for hint in [
+        "proxy",
+        "token and the keys",
+        "guessed",
+        "whsec_",
+        "may do everything at Stripe",
+        "is of test mode",
+        "`stripe.default.api_base` is called without TLS",
+        "`provider.keygen.base_url` is called without TLS",
+        "catalog",
+    ] {
         assert!(warnings.iter().any(|it| it.contains(hint)), "{hint}: {warnings:#?}");
     }
-    assert_eq!(warnings.len(), 6, "{warnings:#?}");
+    assert_eq!(warnings.len(), 9, "{warnings:#?}");
 }
 
 #[test]

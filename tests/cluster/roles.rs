@@ -77,7 +77,7 @@ impl Member {
 
     /// Whether `/health/{what}` is good.
     pub async fn is_well(&self, what: &str) -> bool {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = keyledger_test_servers::http::client();
         let answer = client.get(format!("{}/health/{what}", self.address)).send().await;
         answer.is_ok_and(|answer| answer.status().is_success())
     }

@@ -113,7 +113,7 @@ fn payment() -> Vec<String> {
 
 async fn post(url: &str, body: &str) {
     let header = signature::sign(&Secret::new(WEBHOOK_SECRET), body.as_bytes(), SystemClock.now());
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = keyledger_test_servers::http::client();
     let answer = http.post(url).header(signature::HEADER, header).body(body.to_owned()).send().await.unwrap();
     assert!(answer.status().is_success(), "{answer:?}");
 }

@@ -48,6 +48,21 @@ pub struct Meaning {
     pub grace: Second,
 }
 
+/// What an add-on gives to the licenses of a product in the same purchase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adds {
+    pub to: &'static str,
+    pub feature: &'static str,
+    pub seats: Option<Many>,
+}
+
+/// What an entry says that sells no license of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    Adds(Adds),
+    Nothing,
+}
+
 const SEATS: Meaning = Meaning {
     product: "pro",
     seats: Many::Quantity,
@@ -69,6 +84,8 @@ pub struct Price {
     pub own: Option<Meaning>,
     /// What the entry of its product says, if there is one.
     pub of_product: Option<Meaning>,
+    /// It sells no license of its own.
+    pub beside: Option<Beside>,
 }
 
 impl fmt::Debug for Price {
@@ -77,8 +94,15 @@ impl fmt::Debug for Price {
     }
 }
 
-const PLAIN: Price =
-    Price { id: "price_pro", product: "prod_pro", amount: 1000, metered: false, own: Some(SEATS), of_product: None };
+const PLAIN: Price = Price {
+    id: "price_pro",
+    product: "prod_pro",
+    amount: 1000,
+    metered: false,
+    own: Some(SEATS),
+    of_product: None,
+    beside: None,
+};
 
 /// One license, quantity is seats.
 pub const PRO: Price = PLAIN;
@@ -152,8 +176,37 @@ pub const METERED_OPEN: Price = Price {
 /// In no entry but the default one, where there is one.
 pub const STRANGE: Price = Price { id: "price_strange", product: "prod_strange", amount: 500, own: None, ..PLAIN };
 
+/// A feature more for the license of `PRO`, `PRO_PLUS` and `DAYS`, and two seats for each that was bought.
+pub const EXTRA: Price = Price {
+    id: "price_extra",
+    product: "prod_extra",
+    amount: 300,
+    own: None,
+    beside: Some(Beside::Adds(Adds { to: "pro", feature: "extra", seats: Some(Many::Quantity) })),
+    ..PLAIN
+};
+/// A feature more for each license of `TEAM`.
+pub const EXTRA_TEAM: Price = Price {
+    id: "price_extra_team",
+    product: "prod_extra_team",
+    amount: 200,
+    own: None,
+    beside: Some(Beside::Adds(Adds { to: "team", feature: "more", seats: None })),
+    ..PLAIN
+};
+/// Sells nothing that is ours.
+pub const SUPPORT: Price = Price {
+    id: "price_support",
+    product: "prod_support",
+    amount: 5000,
+    own: None,
+    beside: Some(Beside::Nothing),
+    ..PLAIN
+};
+
 /// All prices.
-pub const PRICES: [Price; 10] = [PRO, PRO_PLUS, MAX, TEAM, TEAM_PLUS, LIFE, DAYS, METERED, METERED_OPEN, STRANGE];
+pub const PRICES: [Price; 13] =
+    [PRO, PRO_PLUS, MAX, TEAM, TEAM_PLUS, LIFE, DAYS, METERED, METERED_OPEN, STRANGE, EXTRA, EXTRA_TEAM, SUPPORT];
 
 /// The price with that id.
 pub fn price(id: &str) -> Price {
@@ -199,9 +252,17 @@ impl Rules {
     /// What a sale of `price` means: its own entry, its product's, the default one where that is allowed.
     pub fn meaning(&self, price: Option<&str>, allow_default: bool) -> Option<Meaning> {
         let priced = price.map(self::price);
+        if priced.is_some_and(|price| price.beside.is_some()) {
+            return None;
+        }
         let own = priced.and_then(|price| price.own);
         let of_product = priced.and_then(|price| price.of_product);
         own.or(of_product).or_else(|| (allow_default && self.default_entry).then_some(Self::FALLBACK))
+    }
+
+    /// Whether an entry names the price or its product.
+    pub fn is_mapped(&self, price: &str) -> bool {
+        self.meaning(Some(price), false).is_some() || self::price(price).beside.is_some()
     }
 
     /// The rules as settings.
@@ -225,16 +286,34 @@ impl Rules {
         let own = PRICES.iter().filter_map(|price| Some(entry("price", price.id, price.own?)));
         let of_product =
             PRICES.iter().filter_map(|price| Some(entry("stripe_product", price.product, price.of_product?)));
+        let beside = PRICES.iter().filter_map(|price| Some(beside(price.id, price.beside?)));
         let fallback = self.default_entry.then(|| entry("stripe_product", "", Self::FALLBACK));
-        own.chain(of_product).chain(fallback).collect()
+        own.chain(of_product).chain(beside).chain(fallback).collect()
+    }
+}
+
+fn beside(price: &str, beside: Beside) -> CatalogEntry {
+    let entry = match beside {
+        Beside::Nothing => json!({"price": price, "skip": true}),
+        Beside::Adds(Adds { to, feature, seats }) => {
+            let mut entry = json!({"price": price, "addon_of": to, "features": [feature]});
+            if let Some(seats) = seats {
+                entry["seats"] = many(seats);
+            }
+            entry
+        }
+    };
+    serde_json::from_value(entry).unwrap()
+}
+
+fn many(many: Many) -> Value {
+    match many {
+        Many::Quantity => json!("quantity"),
+        Many::Fixed(number) => json!(number),
     }
 }
 
 fn entry(key: &str, id: &str, meaning: Meaning) -> CatalogEntry {
-    let many = |many: Many| match many {
-        Many::Quantity => json!("quantity"),
-        Many::Fixed(number) => json!(number),
-    };
     let term = match meaning.term {
         Term::Subscription => "subscription".to_owned(),
         Term::Perpetual => "perpetual".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalog::{Meaning, Rules, Term};
+use super::catalog::{self, Adds, Beside, Meaning, Rules, Term};
 use super::facts::Bill;
 use super::history::{DAY, Happened, Line, Second, What};
 use super::one_off::one_offs;
@@ -37,6 +37,7 @@ pub struct Unit {
     /// None without a mapping, and for good.
     pub expires: Option<Second>,
     pub seats: u32,
+    pub features: BTreeSet<&'static str>,
     pub meaning: Option<Meaning>,
     /// Another system's license may meet it.
     pub adoptable: bool,
@@ -98,6 +99,7 @@ pub(super) struct Period {
 /// What is known of an item beside its periods.
 #[derive(Clone, Debug)]
 pub(super) struct Sold {
+    pub price: Option<&'static str>,
     pub quantity: u64,
     pub greatest: u64,
     pub meaning: Option<Meaning>,
@@ -117,6 +119,24 @@ pub(super) struct Scheduled {
     pub at: Option<Second>,
 }
 
+impl Sold {
+    /// It sells no license of its own.
+    pub fn beside(&self) -> Option<Beside> {
+        self.price.map(catalog::price).and_then(|price| price.beside)
+    }
+}
+
+/// Gives every license what the add-ons in effect add to it, each with how many of it are bought at present.
+pub(super) fn add(units: &mut BTreeMap<(String, u32), Unit>, addons: &[(Adds, u64)]) {
+    for unit in units.values_mut() {
+        let Some(meaning) = unit.meaning else { continue };
+        for (adds, quantity) in addons.iter().filter(|(adds, quantity)| adds.to == meaning.product && *quantity > 0) {
+            unit.features.insert(adds.feature);
+            unit.seats += adds.seats.map_or(0, |seats| seats.of(*quantity));
+        }
+    }
+}
+
 /// §5: the units of one item that has periods.
 pub(super) fn units(
     item: &str,
@@ -126,7 +146,7 @@ pub(super) fn units(
     rules: &Rules,
 ) -> Vec<((String, u32), Unit)> {
     let of_item: Vec<_> = periods.iter().filter(|period| period.item == item).collect();
-    if of_item.is_empty() {
+    if of_item.is_empty() || sold.beside().is_some() {
         return Vec::new();
     }
     let counting: Vec<_> = of_item.iter().filter(|period| period.counts).collect();
@@ -153,6 +173,7 @@ pub(super) fn units(
             standing,
             expires: sold.meaning.and_then(|meaning| expiry(until, meaning, stops, rules)),
             seats: sold.meaning.map_or(1, |meaning| meaning.seats.of(sold.quantity).max(1)),
+            features: sold.meaning.and_then(|meaning| meaning.feature).into_iter().collect(),
             meaning: sold.meaning,
             adoptable: false,
         };
@@ -192,5 +213,6 @@ pub(super) fn lines(bill: &Bill) -> &[Line] {
 /// A line that is an item of its own.
 pub(super) fn of_line(rules: &Rules, line: &Line, allow_default: bool) -> Sold {
     let quantity = line.quantity.unwrap_or(1);
-    Sold { quantity, greatest: quantity, meaning: rules.meaning(Some(line.price), allow_default) }
+    let meaning = rules.meaning(Some(line.price), allow_default);
+    Sold { price: Some(line.price), quantity, greatest: quantity, meaning }
 }

@@ -1,7 +1,7 @@
 //! What one-off sales are owed.
 
-use super::catalog::Rules;
-use super::expected::{Period, Purchase, Sold, Stops, lines, of_line, units};
+use super::catalog::{Beside, Rules};
+use super::expected::{Period, Purchase, Sold, Stops, add, lines, of_line, units};
 use super::facts::{self, Bill, Payment};
 use super::history::{Happened, Session};
 
@@ -58,23 +58,31 @@ impl OneOff {
 
         let mut items = Vec::new();
         if sold_lines.is_none() {
-            let sold = Sold { quantity: 1, greatest: 1, meaning: rules.meaning(None, true) };
+            let sold = Sold { price: None, quantity: 1, greatest: 1, meaning: rules.meaning(None, true) };
             items.push(("0".to_owned(), sold, total > 0));
         }
         for (index, line) in sold_lines.unwrap_or_default().iter().enumerate().filter(|(_, line)| line.amount >= 0) {
             let sold = of_line(rules, line, session.is_some());
-            if session.is_some() || sold.meaning.is_some() {
+            if session.is_some() || rules.is_mapped(line.price) {
                 items.push((index.to_string(), sold, total > 0 && line.amount > 0));
             }
         }
         let mut purchase = Purchase::default();
         purchase.names.extend(session.map(|session| session.id.clone()));
         purchase.names.extend(self.bill.as_ref().map(|bill| bill.id.clone()).or_else(|| self.named.clone()));
+        let mut addons = Vec::new();
         for (item, sold, charged) in items {
+            if let Some(Beside::Adds(adds)) = sold.beside()
+                && start.is_some()
+                && counts
+            {
+                addons.push((adds, sold.quantity));
+            }
             let period = |start| Period { item: item.clone(), start: Some(start), end: None, charged, counts };
             let periods: Vec<_> = start.map(period).into_iter().collect();
             purchase.units.extend(units(&item, &sold, &periods, stops, rules));
         }
+        add(&mut purchase.units, &addons);
         purchase
     }
 

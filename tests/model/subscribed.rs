@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::catalog::{self, Many, Rules};
-use super::expected::{Period, Purchase, Scheduled, Sold, Stops, lines, of_line, units};
+use super::catalog::{self, Adds, Beside, Many, Rules};
+use super::expected::{Period, Purchase, Scheduled, Sold, Stops, add, lines, of_line, units};
 use super::facts::{self, Bill, Payment, Seen};
 use super::history::{Happened, Line, Second};
 
@@ -40,6 +40,7 @@ impl<'h> Subscribed<'h> {
         for line in self.riding_lines() {
             purchase.units.extend(units(&line.id, &of_line(self.rules, line, false), &periods, stops, self.rules));
         }
+        add(&mut purchase.units, &self.addons(&periods));
         if self.is_adopted()
             && let Some(first) = purchase.units.values_mut().next()
         {
@@ -59,6 +60,33 @@ impl<'h> Subscribed<'h> {
         let shown = self.snapshots.iter().flat_map(|seen| seen.now.items.iter().map(|item| item.id.clone()));
         let billed = self.bills.iter().flat_map(|bill| lines(bill).iter().filter_map(|line| line.item.clone()));
         shown.chain(billed).collect()
+    }
+
+    /// The add-ons in effect, and how many are bought at present.
+    fn addons(&self, periods: &[Period]) -> Vec<(Adds, u64)> {
+        let counts = |item: &str| periods.iter().any(|period| period.item == item && period.counts);
+        let present = |item: &str, sold: &Sold| match self.current {
+            Some(seen) => {
+                let shown = seen.now.items.iter().find(|shown| shown.id == item);
+                shown.map_or(0, |shown| shown.quantity.unwrap_or(1))
+            }
+            None => sold.quantity,
+        };
+        let items = self.items().into_iter().map(|item| {
+            let sold = self.sold(&item);
+            (present(&item, &sold), item, sold)
+        });
+        let riding = self.riding_lines().into_iter().map(|line| {
+            let sold = of_line(self.rules, line, false);
+            (sold.quantity, line.id.clone(), sold)
+        });
+        let in_effect = items.chain(riding).filter(|(_, item, _)| counts(item));
+        in_effect
+            .filter_map(|(quantity, _, sold)| match sold.beside() {
+                Some(Beside::Adds(adds)) => Some((adds, quantity)),
+                Some(Beside::Nothing) | None => None,
+            })
+            .collect()
     }
 
     /// Invoice items, each of which is an item of its own.
@@ -90,7 +118,7 @@ impl<'h> Subscribed<'h> {
         let billed = dated.iter().filter(|(_, line)| !line.proration || is_paid_proration(line));
         let billed = billed.map(|(_, line)| line.quantity.unwrap_or(1));
         let greatest = shown.chain(billed).max().unwrap_or(0).max(quantity);
-        Sold { quantity, greatest, meaning: self.rules.meaning(price, true) }
+        Sold { price, quantity, greatest, meaning: self.rules.meaning(price, true) }
     }
 
     /// The periods of what is not measured.
@@ -128,10 +156,7 @@ impl<'h> Subscribed<'h> {
                     Some(item) if is_paid_proration(line) && !paid_in_full.contains(item) => {
                         periods.push(of(line, item.clone(), bill, counts)); // b
                     }
-                    None if !line.proration
-                        && line.amount >= 0
-                        && self.rules.meaning(Some(line.price), false).is_some() =>
-                    {
+                    None if !line.proration && line.amount >= 0 && self.rules.is_mapped(line.price) => {
                         let period = of(line, line.id.clone(), bill, counts);
                         periods.push(Period { start: bill.paid_at, end: None, ..period }); // f
                     }

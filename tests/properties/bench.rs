@@ -15,7 +15,7 @@ use keyledger_eventlog::tail::SqlTail;
 use keyledger_issuer::balance::{Open, open_obligations};
 use keyledger_issuer::provider::{Capabilities, Change, Create, Held, Provider, ProviderError, Target, Terms};
 use keyledger_issuer::purchase::Purchase;
-use keyledger_issuer::purchase::desired::{self, Context, Desired};
+use keyledger_issuer::purchase::desired::{self, Desired};
 use keyledger_issuer::store::{self, WorkingSet};
 use keyledger_issuer::{Engines, Issuer, Options, Parts};
 use keyledger_schemas::clock::{Clock, ManualClock};
@@ -96,8 +96,8 @@ impl Bench {
     /// What the issuer's core wants for a purchase.
     pub async fn wanted(&self, purchase: &Purchase) -> Vec<Wanted> {
         let settings = store::settings(&*self.log).await.unwrap();
-        let catalogue = WorkingSet::new(self.log.clone()).catalogue_of(purchase).await.unwrap();
-        let context = Context { settings, catalogue, providers: self.engines().capabilities() };
+        let mut set = WorkingSet::new(self.log.clone());
+        let context = set.context_of(purchase, settings, &self.engines()).await.unwrap();
         let units = desired::units(purchase, &context).into_iter();
         units.map(|(desired, quantity)| (desired.clone(), desired.terms(quantity))).collect()
     }
@@ -213,7 +213,7 @@ impl Provider for Counting {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { settle: Duration::ZERO, enforces_expiry: true, reinstates_revoked: true }
+        Capabilities { settle: Duration::ZERO, enforces_expiry: true, reinstates_revoked: true, keeps_customers: false }
     }
 
     async fn find(&self, reference: &str, _product: &str) -> Result<Vec<Held>, ProviderError> {
@@ -247,5 +247,5 @@ impl Provider for Counting {
 }
 
 fn held(reference: &str) -> Held {
-    Held { provider_id: format!("made-{reference}"), reference: reference.to_owned(), key: None }
+    Held { provider_id: format!("made-{reference}"), reference: reference.to_owned(), key: None, also: [].into() }
 }

@@ -88,7 +88,7 @@ fn units(expected: &BTreeMap<(String, u32), Unit>, wanted: &[Wanted]) -> Vec<Str
 fn told(unit: &Unit) -> String {
     // Terms of a license that nothing is paid for are nobody's business.
     let meaning = unit.meaning.filter(|_| unit.until != Until::Nothing);
-    let terms = meaning.map(|meaning| (unit.expires, unit.seats, meaning.feature));
+    let terms = meaning.map(|_| (unit.expires, unit.seats, unit.features.iter().copied().collect::<Vec<_>>()));
     format!("{:?} charged={} owed={} {:?} {terms:?}", unit.until, unit.charged, unit.number_owed, unit.standing)
 }
 
@@ -100,8 +100,10 @@ fn told_by((desired, terms): &Wanted, unit: &Unit) -> String {
     };
     // What an adopted license means without a mapping is not compared.
     let terms = terms.as_ref().filter(|_| unit.meaning.is_some() || !unit.adoptable);
-    let terms =
-        terms.map(|terms| (terms.expires_at.map(Timestamp::as_second), terms.seats, terms.features.first().cloned()));
+    let terms = terms.map(|terms| {
+        let features: Vec<&str> = terms.features.iter().map(String::as_str).collect();
+        (terms.expires_at.map(Timestamp::as_second), terms.seats, features)
+    });
     let standing = standing(desired.standing);
     format!("{until:?} charged={} owed={} {standing:?} {terms:?}", desired.charged, desired.number_owed)
 }

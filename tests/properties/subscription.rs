@@ -5,6 +5,7 @@
 //! * a change from a mapped price to an unmapped one;
 //! * a change between a price whose quantity means seats and one whose quantity means licenses;
 //! * an item that leaves without ever having had a paid line that was shown;
+//! * an item that is skipped or an add-on, and leaves while a default entry would make a license of it before its price is seen;
 //! * another system's license on a subscription with several items, or with invoice items;
 //! * a metered item whose number of seats is not fixed (see `plan.rs`).
 
@@ -373,7 +374,8 @@ impl Subscribing {
 
     fn remove_item(&mut self, index: usize) {
         let Some(item) = self.now.items.get(index) else { return };
-        if self.heard == Heard::Everything && self.now.items.len() > 1 && self.billed.contains(&item.id) {
+        let guessed = self.default_entry && catalog::price(item.price).beside.is_some();
+        if self.heard == Heard::Everything && self.now.items.len() > 1 && self.billed.contains(&item.id) && !guessed {
             self.now.items.remove(index);
             self.update();
         }

@@ -43,7 +43,8 @@ impl Webhooks for Caller {
 impl Caller {
     /// To these addresses.
     pub fn new(ingest: &str, api: &str) -> Self {
-        let http = Client::builder().no_proxy().retry(reqwest::retry::never()).timeout(Duration::from_secs(30));
+        let http =
+            keyledger_test_servers::http::builder().retry(reqwest::retry::never()).timeout(Duration::from_secs(30));
         Self { ingest: ingest.to_owned(), api: api.to_owned(), http: http.build().unwrap() }
     }
 

@@ -23,7 +23,7 @@ impl Stub {
         command.args(["sandbox", "stub", "--listen", "127.0.0.1:0", "--data"]).arg(folder.join("stub"));
         let process = Process::start(command, &folder.join("stub-stderr.log")).await.unwrap();
         let url = process.ready["url"].as_str().unwrap().to_owned();
-        Self { process, url, http: Client::builder().no_proxy().build().unwrap() }
+        Self { process, url, http: keyledger_test_servers::http::client() }
     }
 
     /// TOML for a deployment that sells everything as licenses of this engine, with short calls.
@@ -31,7 +31,7 @@ impl Stub {
         format!(
             "[[catalog]]\nprovider = \"stub\"\nproduct = \"pro\"\n\
              [issuer]\ncall_timeout_ms = 600\nlease_ms = 5000\n\
-             [provider.stub]\nbase_url = \"{}\"\ntimeout_ms = 500\nconnect_timeout_ms = 300\nsettle_ms = 400\n",
+             [provider.stub]\nbase_url = \"{}\"\ntimeout_ms = 500\nsettle_ms = 400\n",
             self.url
         )
     }
