@@ -127,6 +127,7 @@ impl CustomerRow {
             name,
             known: self.linked.get(provider).map(|linked| linked.id.clone()),
             named: self.named(provider),
+            failures: 0,
         }
     }
 }

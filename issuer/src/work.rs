@@ -19,7 +19,7 @@ use crate::call::{self, Done, Gate, Outcome, Owner};
 use crate::customer;
 use crate::desk::{Desk, Link, Loaded, Saved, WorkError, decided_ids, outcome_id};
 use crate::provider::unmanaged::Unmanaged;
-use crate::provider::{Customer, Provider};
+use crate::provider::{Customer, Person, Provider};
 use crate::purchase::Purchase;
 use crate::purchase::decide::{Answer, answered, decide, requested};
 use crate::purchase::owed::{Request, next_due, owed};
@@ -302,12 +302,13 @@ fn owner(loaded: &Loaded, request: &Request, engine: &dyn Provider) -> Owner {
     }
     let purchase = &loaded.purchase;
     let unit = purchase.unit(&request.unit.item, request.unit.number);
-    let again = unit.is_some_and(|unit| unit.answered(request.generation, request.action).is_some());
-    if let Some(linked) = loaded.customer.linked.get(&request.provider).filter(|_| !again) {
+    let not_done = unit.and_then(|unit| unit.answered(request.generation, request.action));
+    if let Some(linked) = loaded.customer.linked.get(&request.provider).filter(|_| not_done.is_none()) {
         return Owner::Known(linked.id.clone());
     }
     let fallback = purchase.knowledge.contacts.contact();
-    Owner::Asked(loaded.customer.person(customer::of(purchase), &request.provider, &fallback))
+    let person = loaded.customer.person(customer::of(purchase), &request.provider, &fallback);
+    Owner::Asked(Person { failures: not_done.map_or(0, |answered| answered.in_a_row), ..person })
 }
 
 fn link(request: &Request, request_id: &EventId, who: String, customer: Customer) -> Link {

@@ -79,6 +79,8 @@ pub struct Person {
     pub known: Option<String>,
     /// The engine's own id for them that Stripe's metadata names (`skm_customer_id`), where it does.
     pub named: Option<String>,
+    /// How often in a row what they are needed for was not done.
+    pub failures: u32,
 }
 
 impl Person {
@@ -291,6 +293,13 @@ pub enum CallError {
     /// The engine asked us to stay away for a while.
     #[error("the engine asked for fewer calls")]
     Paused,
+    /// The engine does not make the customer, and shows nobody who has the address: somebody who has it may have been made a
+    /// moment ago.
+    #[error("the engine refused the customer, and a search shows nobody with the address yet: {reason}")]
+    NotShown {
+        /// What the engine said.
+        reason: String,
+    },
     /// An answer that cannot be read.
     #[error("the answer cannot be read: {reason}")]
     Unreadable {

@@ -215,6 +215,7 @@ pub fn person(number: u32) -> Person {
         name: Some(format!("Buyer {number}")),
         known: None,
         named: None,
+        failures: 0,
     }
 }
 

@@ -660,6 +660,24 @@ async fn one_who_is_shared_is_said_to_be_and_keeps_their_name() {
 }
 
 #[tokio::test]
+async fn an_address_whose_user_is_not_shown_yet_is_asked_about_again_and_not_for_ever() {
+    for duplicate_email in [Duplicate::Refused400, Duplicate::Refused409] {
+        let engine = Engine::<Usual>::with(Settings { duplicate_email, ..Settings::default() }).await;
+        let provider = engine.patient();
+        engine.lag(Duration::from_hours(1)).await;
+        let one = provider.customer(&person(1)).await.unwrap();
+        let twin = Person { customer: "cus_2".to_owned(), ..person(1) };
+        assert_eq!(ended(&provider.customer(&twin).await), Ended::Indeterminate);
+        let tried = provider.customer(&Person { failures: 3, ..twin.clone() }).await;
+        let expected =
+            if duplicate_email == Duplicate::Refused400 { Ended::Refused } else { Ended::Indeterminate };
+        assert_eq!(ended(&tried), expected);
+        engine.lag(Duration::ZERO).await;
+        assert_eq!(provider.customer(&twin).await.unwrap().id, one.id);
+    }
+}
+
+#[tokio::test]
 async fn sales_without_a_customer_share_a_user_by_address_and_never_a_customers() {
     let engine = Engine::<Third>::start().await;
     let provider = engine.patient();

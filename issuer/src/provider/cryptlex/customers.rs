@@ -10,6 +10,9 @@ use crate::provider::{CallError, Customer, Person, ProviderError};
 /// A part of a name that is longer is cut: no limit is documented.
 const NAME_CHARS_MAX: usize = 255;
 
+/// How often in a row a user whom the account does not take, and who is not shown either, may still be one who was just made.
+const UNSEEN_MAX: u32 = 3;
+
 /// Stands for a last name where the account insists on one and none is known.
 const NO_LAST_NAME: &str = "-";
 
@@ -40,7 +43,7 @@ pub(super) async fn customer(
         // may still be on its way, and is looked for when it is asked again.
         Err(error) if is_no(&error) => match taken(client, person).await? {
             Some(user) => Ok(found(&user, person)),
-            None => Err(error),
+            None => Err(unseen(error, person)),
         },
         Err(error) => Err(error),
     }
@@ -124,6 +127,17 @@ fn is_no(error: &ProviderError) -> bool {
         ProviderError::Refused { .. } => true,
         ProviderError::Indeterminate { source } => matches!(source, CallError::Status { status: 409 }),
         ProviderError::Unavailable { .. } => false,
+    }
+}
+
+/// A "no" for an address that nobody seems to have. Searches lag behind, so the one who has it may be shown in a moment; what
+/// is refused again and again is wrong in itself.
+fn unseen(error: ProviderError, person: &Person) -> ProviderError {
+    match error {
+        ProviderError::Refused { reason } if person.failures < UNSEEN_MAX => {
+            ProviderError::Indeterminate { source: CallError::NotShown { reason } }
+        }
+        other => other,
     }
 }
 
