@@ -31,4 +31,4 @@ pub use store::set_aside;
 pub const SCHEMA_VERSION: i64 = 3;
 
 /// Which fold the rows come from: raised whenever the same log would give other rows.
-pub const PROJECTION_VERSION: i64 = 5;
+pub const PROJECTION_VERSION: i64 = 6;

@@ -125,7 +125,8 @@ pub struct UnitFacts {
     /// Until when the last request's call may still come to light.
     #[serde(default)]
     pub wait_until: Option<Timestamp>,
-    /// The last attempt.
+    /// The last attempt that was answered. One that is in hand does not count: whoever asks for another try meanwhile has
+    /// asked for that one, and may ask again once it is answered.
     pub attempts: u32,
     /// The last answer since the last request or retry, unless it was *done*.
     pub answer: Option<Answer>,
@@ -159,7 +160,6 @@ impl UnitFacts {
                 self.asked = Some((request.action, request.mapping.clone()));
                 self.named.clone_from(&request.named);
                 self.wait_until = Some(request.wait_until);
-                self.attempts = self.attempts.max(request.attempt);
                 self.answer = None;
             }
             Event::LicenseNotDone(not_done) => {
@@ -359,8 +359,17 @@ mod tests {
 
     /// A unit whose first call was answered so, and may come to light until the 20th second.
     fn answered(answer: NotDone) -> (UnitFacts, UnitId) {
+        let (request, not_done) = attempt(1, answer);
+        let mut facts = UnitFacts::default();
+        facts.observe(&Event::LicenseRequested(request), None, at(0));
+        let unit = not_done.unit.clone();
+        facts.observe(&Event::LicenseNotDone(not_done), None, at(5));
+        (facts, unit)
+    }
+
+    fn attempt(attempt: u32, answer: NotDone) -> (LicenseRequested, LicenseNotDone) {
         let unit = PurchaseId::new(Scope::new(SourceName::default(), Mode::Live), "sub_1").unit("si_1", 1);
-        let (license, action, attempt) = (unit.license(1), Action::Create, 1);
+        let (license, action) = (unit.license(1), Action::Create);
         let terms = LicenseTerms { paid_until: None, expires_at: None, seats: 1, features: BTreeSet::new() };
         let mapping = serde_json::from_value(json!({
             "provider": "stub", "product": "pro", "seats": "quantity", "units": 1, "term": "subscription",
@@ -378,7 +387,7 @@ mod tests {
             wait_until: at(20),
         };
         let not_done = LicenseNotDone {
-            unit: unit.clone(),
+            unit,
             license,
             attempt,
             action,
@@ -388,10 +397,7 @@ mod tests {
             nothing_found: false,
             unconfigured: false,
         };
-        let mut facts = UnitFacts::default();
-        facts.observe(&Event::LicenseRequested(request), None, at(0));
-        facts.observe(&Event::LicenseNotDone(not_done), None, at(5));
-        (facts, unit)
+        (request, not_done)
     }
 
     fn retried(answer: NotDone, second: i64) -> Option<Answer> {
@@ -406,6 +412,17 @@ mod tests {
             let answer = retried(NotDone::Indeterminate, second).unwrap();
             assert_eq!((answer.answer, answer.next_attempt_at), (NotDone::Indeterminate, Some(at(next))));
         }
+    }
+
+    #[test]
+    fn an_attempt_counts_once_it_is_answered() {
+        let (mut facts, unit) = answered(NotDone::Refused);
+        facts.observe(&Event::RetryRequested(RetryRequested { unit }), None, at(6));
+        let (request, not_done) = attempt(2, NotDone::Refused);
+        facts.observe(&Event::LicenseRequested(request), None, at(7));
+        assert_eq!(facts.attempts, 1, "a retry that is asked for now is the one in hand");
+        facts.observe(&Event::LicenseNotDone(not_done), None, at(8));
+        assert_eq!(facts.attempts, 2, "and another may be asked for");
     }
 
     #[test]
