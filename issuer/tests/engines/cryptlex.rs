@@ -669,8 +669,7 @@ async fn an_address_whose_user_is_not_shown_yet_is_asked_about_again_and_not_for
         let twin = Person { customer: "cus_2".to_owned(), ..person(1) };
         assert_eq!(ended(&provider.customer(&twin).await), Ended::Indeterminate);
         let tried = provider.customer(&Person { failures: 3, ..twin.clone() }).await;
-        let expected =
-            if duplicate_email == Duplicate::Refused400 { Ended::Refused } else { Ended::Indeterminate };
+        let expected = if duplicate_email == Duplicate::Refused400 { Ended::Refused } else { Ended::Indeterminate };
         assert_eq!(ended(&tried), expected);
         engine.lag(Duration::ZERO).await;
         assert_eq!(provider.customer(&twin).await.unwrap().id, one.id);
