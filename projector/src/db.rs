@@ -23,7 +23,7 @@ pub(crate) enum Value {
     Text(Option<String>),
     Integer(Option<i64>),
     Bytes(Vec<u8>),
-    /// Many texts: PostgreSQL alone takes them.
+    /// Many texts: a list for PostgreSQL, the JSON of one for SQLite.
     Texts(Vec<String>),
 }
 
@@ -204,6 +204,20 @@ impl Db {
     }
 }
 
+/// The same to ask each engine about a list: they take lists in ways of their own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listed {
+    pub postgres: &'static str,
+    pub sqlite: &'static str,
+}
+
+impl Listed {
+    /// The query in the engine's own words.
+    pub(crate) fn query(self, db: &Db) -> Query {
+        query(if db.is_far() { self.postgres } else { self.sqlite })
+    }
+}
+
 /// A query: a text, and values for its `$1`, `$2`, ….
 pub(crate) struct Query {
     text: &'static str,
@@ -268,9 +282,10 @@ impl Query {
 /// Rows to be written, put together by text: a server far away is asked once for many of them.
 ///
 /// Each text has one `values (…)`, which is repeated. Texts run in the order in which they first came; so within one set
-/// no row may be written twice, and what deletes comes before what inserts.
+/// no row may be written twice. Whole lists that are deleted come before all of it.
 #[derive(Debug, Default)]
 pub(crate) struct Writes {
+    first: Vec<(Listed, Vec<Value>)>,
     groups: Vec<(&'static str, Vec<Vec<Value>>)>,
 }
 
@@ -279,8 +294,16 @@ pub(crate) struct Writes {
 const ROWS_MAX: usize = 64;
 
 impl Writes {
+    /// To be run before all that is written row by row.
+    pub(crate) fn first(&mut self, texts: Listed, values: Vec<Value>) {
+        self.first.push((texts, values));
+    }
+
     /// Writes them all.
     pub(crate) async fn run(self, db: &mut Db) -> Result<(), sqlx::Error> {
+        for (texts, values) in self.first {
+            Query { values, ..texts.query(db) }.execute(&mut *db).await?;
+        }
         for (text, rows) in self.groups {
             // SQLite looks one row up in its index, and several by reading the whole table.
             let most = if text.starts_with("delete") && !db.is_far() { 1 } else { ROWS_MAX };
@@ -288,7 +311,7 @@ impl Writes {
             while rows.peek().is_some() {
                 let count = 1_usize << rows.len().min(most).ilog2();
                 let values: Vec<Value> = rows.by_ref().take(count).flatten().collect();
-                let text = if count == 1 { text.into_sql_str() } else { repeated(text, count) };
+                let text = if count == 1 { text.into_sql_str() } else { repeated(text, count, db.is_far()) };
                 execute(text, values, (&mut *db).into()).await?;
             }
         }
@@ -296,17 +319,23 @@ impl Writes {
     }
 }
 
-/// `text` with its `values (…)` for so many rows.
-fn repeated(text: &'static str, rows: usize) -> SqlStr {
+/// `text` with its `values (…)` for so many rows. Every parameter stands there once and in order, so SQLite need not have them
+/// numbered: it would look each number up among all the others.
+fn repeated(text: &'static str, rows: usize, numbered: bool) -> SqlStr {
     let Some((before, rest)) = text.split_once("values (") else { return text.into_sql_str() };
     let Some((row, after)) = rest.split_once(')') else { return text.into_sql_str() };
     let columns = row.split(',').count();
-    let row = |row: usize| {
-        let values: Vec<String> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
-        format!("({})", values.join(", "))
+    let values = if numbered {
+        let row = |row: usize| {
+            let values: Vec<String> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+            format!("({})", values.join(", "))
+        };
+        (0..rows).map(row).collect::<Vec<_>>().join(", ")
+    } else {
+        let row = format!("({})", vec!["?"; columns].join(", "));
+        vec![row.as_str(); rows].join(", ")
     };
-    let values: Vec<String> = (0..rows).map(row).collect();
-    AssertSqlSafe(format!("{before}values {}{after}", values.join(", "))).into_sql_str()
+    AssertSqlSafe(format!("{before}values {values}{after}")).into_sql_str()
 }
 
 async fn execute(text: SqlStr, values: Vec<Value>, on: On<'_>) -> Result<u64, sqlx::Error> {
@@ -346,7 +375,7 @@ fn sqlite(values: Vec<Value>) -> Result<SqliteArguments, sqlx::Error> {
             Value::Text(text) => arguments.add(text),
             Value::Integer(integer) => arguments.add(integer),
             Value::Bytes(bytes) => arguments.add(bytes),
-            Value::Texts(_) => Err("SQLite takes no lists".into()),
+            Value::Texts(texts) => arguments.add(crate::sql::json(&texts)),
         }
         .map_err(sqlx::Error::Encode)?;
     }
@@ -371,17 +400,15 @@ fn postgres(values: Vec<Value>) -> Result<PgArguments, sqlx::Error> {
 mod tests {
     use super::*;
 
-    /// By a list of several it would read the whole table; see `Writes::run`.
     #[tokio::test]
-    async fn sqlite_finds_what_it_deletes_by_an_index() {
+    async fn sqlite_finds_many_rows_by_an_index() {
         let mut db = Db::Sqlite(SqliteConnection::connect("sqlite::memory:").await.unwrap());
         db.run(include_str!("../migrations/sqlite/0001_views.sql")).await.unwrap();
-        for table in ["obligation", "license", "license_name", "paid_price", "sold"] {
-            let plan = format!("explain query plan delete from {table} where (scope, purchase) in (values ($1, $2))");
+        for texts in crate::store::DELETE.into_iter().chain(crate::store::bulk::ALL) {
+            let plan = AssertSqlSafe(format!("explain query plan {}", texts.sqlite));
             let Db::Sqlite(connection) = &mut db else { panic!() };
-            let steps: Vec<(i64, i64, i64, String)> =
-                sqlx::query_as(AssertSqlSafe(plan)).bind("a").bind("b").fetch_all(connection).await.unwrap();
-            assert!(steps[0].3.starts_with(&format!("SEARCH {table} USING")), "{steps:?}");
+            let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(plan).fetch_all(connection).await.unwrap();
+            assert!(steps[0].3.starts_with("SEARCH "), "{}: {steps:?}", texts.sqlite);
         }
     }
 
@@ -389,8 +416,10 @@ mod tests {
     fn a_text_is_repeated_for_many_rows() {
         let text = "insert into t (a, b) values ($1, $2) on conflict (a) do update set b = excluded.b";
         let twice = "insert into t (a, b) values ($1, $2), ($3, $4) on conflict (a) do update set b = excluded.b";
-        assert_eq!(repeated(text, 2).as_str(), twice);
+        assert_eq!(repeated(text, 2, true).as_str(), twice);
+        let plain = "insert into t (a, b) values (?, ?), (?, ?) on conflict (a) do update set b = excluded.b";
+        assert_eq!(repeated(text, 2, false).as_str(), plain);
         let text = "delete from t where (a, b) in (values ($1, $2))";
-        assert_eq!(repeated(text, 2).as_str(), "delete from t where (a, b) in (values ($1, $2), ($3, $4))");
+        assert_eq!(repeated(text, 2, true).as_str(), "delete from t where (a, b) in (values ($1, $2), ($3, $4))");
     }
 }

@@ -27,6 +27,9 @@ const ROWS_MAX: usize = 4096;
 /// Purchases taken up at once when a change reaches all of them.
 const PAGE: u32 = 256;
 
+/// So many events are looked ahead for even where a question costs little: one about many rows costs less than many.
+const MANY: usize = 16;
+
 /// An event as the fold takes it.
 pub enum Content {
     /// A Stripe event: the facts that its bytes say.
@@ -74,7 +77,7 @@ impl<'c> Fold<'c> {
         let settings = store::settings(db).await?;
         let (scopes, loose) = (BTreeMap::new(), BTreeMap::new());
         let mut fold = Self { db, settings, scopes, loose, dirty_loose: BTreeSet::new() };
-        if fold.db.is_far() {
+        if fold.db.is_far() || batch.len() >= MANY {
             fold.look_ahead(batch).await?;
         }
         Ok(fold)

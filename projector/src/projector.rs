@@ -8,7 +8,7 @@ use crate::db::Db;
 use crate::fold::{self, Content, Fold};
 use crate::place::Place;
 use crate::sql::{self, ViewsError};
-use crate::store::{self, postgres};
+use crate::store::{self, Filling, postgres};
 use postgres::Standing;
 
 /// The projector's name: of its checkpoint, its metrics and its log lines.
@@ -72,6 +72,35 @@ impl Projector {
             connection.close().await?;
         }
         Ok(())
+    }
+
+    /// Folds what was read, as [`Handler::handle`] does.
+    pub(crate) async fn take_in(&mut self, read: Read<'_>, from: Checkpoint) -> Result<(), HandleError> {
+        let Read { readable, unreadable } = read;
+        let position = readable.first().map_or(0, |(event, _)| event.position);
+        let count = readable.len() as u64;
+        match self.fold(&readable, from).await {
+            Ok(true) => {}
+            Ok(false) => return Err(HandleError::Moved),
+            Err(error) if is_unfit(&error) => self.fold_one_by_one(&readable, from).await?,
+            Err(error) => return Err(refuse(error, position)),
+        }
+        metrics::counter!("keyledger_projector_events").increment(count);
+        unreadable.map_or(Ok(()), |(position, reason)| Err(HandleError::Park { position, reason }))
+    }
+
+    /// Makes a file ready to be filled as a whole: nobody else has it, and it is thrown away when that fails.
+    pub(crate) async fn begin_filling(&mut self) -> Result<Filling, ViewsError> {
+        let mut connection = self.take().await?;
+        let begun = store::begin_filling(&mut connection).await;
+        self.put_back(connection, begun).await
+    }
+
+    /// Makes the file what views are, when it was filled.
+    pub(crate) async fn end_filling(&mut self, filling: Filling) -> Result<(), ViewsError> {
+        let mut connection = self.take().await?;
+        let ended = store::end_filling(&mut connection, filling).await;
+        self.put_back(connection, ended).await
     }
 
     /// Folds a batch in one transaction. `false`: someone else moved the checkpoint.
@@ -162,6 +191,34 @@ impl Projector {
     }
 }
 
+/// Events with what the fold takes of each, up to the first that can never be folded.
+pub(crate) struct Read<'e> {
+    readable: Vec<(&'e Recorded, Content)>,
+    unreadable: Option<(Position, String)>,
+}
+
+impl<'e> Read<'e> {
+    /// Reads the events.
+    fn all(events: &'e [Recorded]) -> Self {
+        Self::of(events, events.iter().map(fold::read))
+    }
+
+    /// Of events that were read before.
+    pub(crate) fn of(events: &'e [Recorded], contents: impl IntoIterator<Item = Result<Content, String>>) -> Self {
+        let mut read = Self { readable: Vec::with_capacity(events.len()), unreadable: None };
+        for (event, content) in events.iter().zip(contents) {
+            match content {
+                Ok(content) => read.readable.push((event, content)),
+                Err(reason) => {
+                    read.unreadable = Some((event.position, reason));
+                    break;
+                }
+            }
+        }
+        read
+    }
+}
+
 /// Folds `batch` and moves the checkpoint. `false`: someone else moved it.
 async fn fold(connection: &mut Db, batch: &[(&Recorded, Content)], from: Checkpoint) -> Result<bool, ViewsError> {
     let Some((last, _)) = batch.last() else { return Ok(true) };
@@ -228,27 +285,7 @@ impl Handler for Projector {
     }
 
     async fn handle(&mut self, batch: &[Recorded], from: Checkpoint) -> Result<(), HandleError> {
-        let mut readable = Vec::with_capacity(batch.len());
-        let mut unreadable = None;
-        for event in batch {
-            match fold::read(event) {
-                Ok(content) => readable.push((event, content)),
-                Err(reason) => {
-                    unreadable = Some(HandleError::Park { position: event.position, reason });
-                    break;
-                }
-            }
-        }
-        let position = batch.first().map_or(0, |event| event.position);
-        let count = readable.len() as u64;
-        match self.fold(&readable, from).await {
-            Ok(true) => {}
-            Ok(false) => return Err(HandleError::Moved),
-            Err(error) if is_unfit(&error) => self.fold_one_by_one(&readable, from).await?,
-            Err(error) => return Err(refuse(error, position)),
-        }
-        metrics::counter!("keyledger_projector_events").increment(count);
-        unreadable.map_or(Ok(()), Err)
+        self.take_in(Read::all(batch), from).await
     }
 
     async fn park(&mut self, event: &Recorded, reason: &str, from: Checkpoint) -> Result<(), HandleError> {

@@ -13,15 +13,17 @@ use std::time::Duration;
 use keyledger_eventlog::consumer::{Checkpoint, HandleError, Handler};
 use keyledger_eventlog::log::LogError;
 use keyledger_eventlog::tail::Tail;
-use keyledger_schemas::envelope::Position;
+use keyledger_schemas::envelope::{Position, Recorded};
 use serde::Serialize;
 
+use crate::fold::{self, Content};
 use crate::place::Place;
+use crate::projector::Read;
 use crate::{Projector, ViewsError, digest, sql, store};
 use beside::Beside;
 
-/// Events read at once.
-const BATCH: usize = 256;
+/// Events folded in one transaction. A purchase is read and written once in each, and its first events stand close together.
+const BATCH: usize = 2048;
 
 /// So few events are folded while the views in use are held still.
 const NEAR: Position = 1024;
@@ -131,6 +133,7 @@ async fn rebuild(
     progress: &mut (impl FnMut(Position, Position) + Send),
 ) -> Result<Report, ReplayError> {
     let mut report = Report::default();
+    let filling = projector.begin_filling().await?;
     let head = tail.head().await?.position;
     let mut at = Checkpoint::default();
     while let Some(live_at) = live_checkpoint(live).await.filter(|live_at| live_at.position <= head)
@@ -146,6 +149,7 @@ async fn rebuild(
     at = compare(projector, tail, (live, side), at, &mut report, progress).await?;
     let head = tail.head().await?.position.max(at.position);
     at = fold_to(projector, tail, at, head, head, progress).await?;
+    projector.end_filling(filling).await?;
     report.position = at.position;
     report.rows = counts(side).await?;
     report.parked = report.rows.get("parked").copied().unwrap_or(0);
@@ -192,7 +196,7 @@ async fn compare(
     Ok(at)
 }
 
-/// Folds up to `to`, and says where that is.
+/// Folds up to `to`, and says where that is. The next batch is read while one is folded.
 async fn fold_to(
     projector: &mut Projector,
     tail: &dyn Tail,
@@ -201,26 +205,53 @@ async fn fold_to(
     head: Position,
     progress: &mut (impl FnMut(Position, Position) + Send),
 ) -> Result<Checkpoint, ReplayError> {
-    while at.position < to {
-        let wanted = usize::try_from(to - at.position).unwrap_or(BATCH).min(BATCH);
-        let batch = tail.next_after(at.position, wanted, Duration::ZERO).await?;
-        if batch.is_empty() {
-            return Ok(at);
-        }
-        match projector.handle(&batch, at).await {
+    let mut batch = Batch::after(tail, at.position, to).await?;
+    while let Some(last) = batch.events.last() {
+        let (events, contents) = (&batch.events, std::mem::take(&mut batch.contents));
+        let (next, folded) =
+            tokio::join!(Batch::after(tail, last.position, to), projector.take_in(Read::of(events, contents), at),);
+        let mut next = next?;
+        match folded {
             Ok(()) => {}
             Err(HandleError::Park { position, reason }) => {
                 let here = projector.checkpoint().await.map_err(ReplayError::Fold)?;
-                if let Some(event) = batch.iter().find(|event| event.position == position) {
+                if let Some(event) = events.iter().find(|event| event.position == position) {
                     projector.park(event, &reason, here).await.map_err(ReplayError::Fold)?;
                 }
+                // What stands behind it in the batch was not folded yet.
+                next = Batch::after(tail, position, to).await?;
             }
             Err(error) => return Err(ReplayError::Fold(error)),
         }
         at = projector.checkpoint().await.map_err(ReplayError::Fold)?;
         progress(at.position, head);
+        batch = next;
     }
     Ok(at)
+}
+
+/// Events with what the fold takes of each.
+#[derive(Default)]
+struct Batch {
+    events: Vec<Recorded>,
+    contents: Vec<Result<Content, String>>,
+}
+
+impl Batch {
+    /// Those after a position, up to `to`. Their bytes are read on a thread of their own, and then not needed any more.
+    async fn after(tail: &dyn Tail, after: Position, to: Position) -> Result<Self, ReplayError> {
+        let wanted = usize::try_from(to.saturating_sub(after)).unwrap_or(BATCH).min(BATCH);
+        if wanted == 0 {
+            return Ok(Self::default());
+        }
+        let mut events = tail.next_after(after, wanted, Duration::ZERO).await?;
+        let read = tokio::task::spawn_blocking(move || {
+            let contents = events.iter().map(fold::read).collect();
+            events.iter_mut().for_each(|event| event.data = Vec::new());
+            Self { events, contents }
+        });
+        read.await.map_err(|ended| ReplayError::Fold(HandleError::Fatal(ended.into())))
+    }
 }
 
 /// How many rows each table has.

@@ -51,6 +51,29 @@ pub(crate) async fn seen(place: &Place) -> Result<Option<Checkpoint>, ViewsError
     }
 }
 
+/// What is made at the end of filling a file.
+#[derive(Debug, Default)]
+pub(crate) struct Filling {
+    /// The texts of indexes.
+    indexes: Vec<String>,
+}
+
+/// Prepares a file that is filled as a whole. Nothing of it is kept if that fails, so SQLite need not be able to go back.
+pub(crate) async fn begin_filling(db: &mut Db) -> Result<Filling, ViewsError> {
+    match db {
+        Db::Sqlite(_) => sqlite::begin_filling(db).await,
+        Db::Postgres(_) => Ok(Filling::default()),
+    }
+}
+
+/// Makes what was left out.
+pub(crate) async fn end_filling(db: &mut Db, filling: Filling) -> Result<(), ViewsError> {
+    match db {
+        Db::Sqlite(_) => sqlite::end_filling(db, filling).await,
+        Db::Postgres(_) => Ok(()),
+    }
+}
+
 /// Empties the views, back to before the first event.
 pub(crate) async fn reset(place: &Place, db: &mut Db) -> Result<(), ViewsError> {
     match place {

@@ -52,6 +52,8 @@ pub struct PurchaseSet {
     pub cases: BTreeMap<CaseId, CaseRow>,
     /// What was derived last, if anything was.
     pub derived: Option<Derived>,
+    /// Rows of it are in the database.
+    is_kept: bool,
     dirty_units: BTreeSet<(String, u32)>,
     dirty_cases: BTreeSet<CaseId>,
 }
@@ -74,6 +76,8 @@ pub struct ScopeSet {
     looked_up: BTreeSet<(&'static str, String)>,
     /// Looked for, and not there.
     absent: BTreeSet<Node>,
+    /// Customers that were looked for, and are not there.
+    no_customers: BTreeSet<String>,
     /// Purchases that were loaded before they are opened.
     ahead: BTreeMap<String, Rows>,
     dirty_objects: BTreeSet<Node>,
@@ -100,6 +104,7 @@ impl ScopeSet {
             customers: BTreeMap::new(),
             looked_up: BTreeSet::new(),
             absent: BTreeSet::new(),
+            no_customers: BTreeSet::new(),
             ahead: BTreeMap::new(),
             dirty_objects: BTreeSet::new(),
             dirty_links: BTreeSet::new(),
@@ -208,6 +213,7 @@ impl ScopeSet {
                 }
             }
             let set = PurchaseSet {
+                is_kept: rows.head.is_some(),
                 units: rows.units,
                 cases: rows.cases,
                 head: rows.head.unwrap_or_else(|| PurchaseHead {
@@ -255,8 +261,8 @@ impl ScopeSet {
         position: Position,
     ) -> Result<&mut CustomerFacts, ViewsError> {
         if !self.customers.contains_key(id) {
-            let (facts, first) =
-                store::customer(db, &self.key, id).await?.unwrap_or((CustomerFacts::default(), position));
+            let kept = if self.no_customers.contains(id) { None } else { store::customer(db, &self.key, id).await? };
+            let (facts, first) = kept.unwrap_or((CustomerFacts::default(), position));
             self.customers.insert(id.to_owned(), (facts, first, position));
         }
         self.dirty_customers.insert(id.to_owned());
@@ -437,6 +443,9 @@ impl ScopeSet {
             let Some((facts, first, last)) = self.customers.get(&id) else { continue };
             store::put_customer(writes, &self.scope, &self.key, &id, facts, (*first, *last));
         }
+        let kept = self.purchases.iter().filter(|(_, set)| set.is_kept && set.derived.is_some());
+        let kept: Vec<String> = kept.map(|(id, _)| id.clone()).collect();
+        store::delete_derived(writes, &self.key, kept);
         for (id, set) in &mut self.purchases {
             let of =
                 store::Of { scope: &self.scope, key: &self.key, purchase: id, first_position: set.head.first_position };
@@ -459,7 +468,8 @@ impl PurchaseSet {
         }
         // Nothing was derived: nothing of what follows changed.
         let Some(derived) = &self.derived else { return };
+        self.is_kept = true;
         store::put_purchase(writes, of.scope, of.key, of.purchase, &self.head);
-        store::replace_derived(writes, of, derived);
+        store::put_derived(writes, of, derived);
     }
 }

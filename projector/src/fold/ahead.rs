@@ -1,5 +1,4 @@
-//! What a batch will need of the database, asked for before its first event. Only where a question costs a way to a server
-//! and back.
+//! What a batch will need of the database, asked for before its first event.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,9 +45,6 @@ impl Fold<'_> {
 
     /// Loads the purchases of a page, which may be of many scopes.
     pub(super) async fn open_ahead(&mut self, page: &[(String, String)]) -> Result<(), ViewsError> {
-        if !self.db.is_far() {
-            return Ok(());
-        }
         let mut scopes: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         for (scope, id) in page {
             scopes.entry(scope).or_default().insert(id.clone());

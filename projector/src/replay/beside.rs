@@ -80,6 +80,14 @@ impl Beside {
 /// Copies the rows in one transaction, so that whoever has the file open goes on with the new ones. A file that is no
 /// database any more is replaced as a whole; nobody can be reading it.
 async fn replace_file(live: &SqliteConnectOptions, side: &Path) -> Result<(), ReplayError> {
+    if !live.get_filename().exists() {
+        let live = live.get_filename();
+        // What a file that is gone has left beside it belongs to no other.
+        remove(live)?;
+        let on_disk = std::fs::File::open(side).and_then(|file| file.sync_all());
+        on_disk.map_err(|source| ReplayError::File { path: side.to_owned(), source })?;
+        return std::fs::rename(side, live).map_err(|source| ReplayError::File { path: live.to_owned(), source });
+    }
     match sqlite::take_over(live, side).await {
         Err(error) if error.is_broken() => {
             let live = live.get_filename();

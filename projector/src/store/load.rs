@@ -43,10 +43,17 @@ const PRICE: &str = "select facts from price where scope = $1 and id = $2";
 const PRODUCT: &str = "select facts from product where scope = $1 and id = $2";
 
 /// What an `object` row's document holds.
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(serde::Deserialize)]
 pub(crate) struct ObjectDocument {
     pub parents: BTreeSet<Node>,
     pub facts: crate::facts::ObjectFacts,
+}
+
+/// The same, on its way there.
+#[derive(serde::Serialize)]
+pub(crate) struct DocumentOf<'o> {
+    pub parents: &'o BTreeSet<Node>,
+    pub facts: &'o crate::facts::ObjectFacts,
 }
 
 pub(crate) async fn checkpoint(db: &mut Db) -> Result<Checkpoint, ViewsError> {

@@ -6,7 +6,7 @@ use keyledger_schemas::ids::Scope;
 use keyledger_schemas::settings::DecidingSettings;
 
 use super::TODAYS;
-use super::load::ObjectDocument;
+use super::load::DocumentOf;
 use crate::db::{self, Db, Writes};
 use crate::facts::{CustomerFacts, Node, Object, PriceFacts, ProductFacts, UnitFacts};
 use crate::sql::{self, ViewsError};
@@ -94,7 +94,7 @@ pub(crate) fn put_object(writes: &mut Writes, scope: &Scope, key: &str, object: 
     let summary = object.facts.summary();
     let kind = object.node.kind.as_str();
     let id = object.node.id.as_str();
-    let document = ObjectDocument { parents: object.parents.clone(), facts: object.facts.clone() };
+    let document = DocumentOf { parents: &object.parents, facts: &object.facts };
     db::query(PUT_OBJECT)
         .bind(key)
         .bind(kind)

@@ -3,26 +3,38 @@
 use keyledger_schemas::ids::{CaseId, Scope};
 
 use crate::casebook::CaseRow;
-use crate::db::{self, Writes};
+use crate::db::{self, Listed, Writes};
 use crate::derive::units::PaidUntil;
 use crate::derive::{Derived, LicenseRow, PaidPrice, Unit};
 use crate::sql;
 
-const DELETE_OBLIGATIONS: &str = "delete from obligation where (scope, purchase) in (values ($1, $2))";
+macro_rules! delete {
+    ($table:literal) => {
+        Listed {
+            postgres: concat!("delete from ", $table, " where scope = $1 and purchase = any($2)"),
+            sqlite: concat!(
+                "delete from ",
+                $table,
+                " where scope = $1 and purchase in (select value from json_each($2))"
+            ),
+        }
+    };
+}
+
+/// The tables whose rows of a purchase are replaced as a whole.
+pub(crate) const DELETE: [Listed; 5] =
+    [delete!("obligation"), delete!("license"), delete!("license_name"), delete!("paid_price"), delete!("sold")];
+
 const PUT_OBLIGATION: &str = "insert into obligation (scope, purchase, item, number, source, mode, paid_until, \
      has_counting, charged, standing, open, cause, amount_minor, currency, price, provider, product) \
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
-const DELETE_LICENSES: &str = "delete from license where (scope, purchase) in (values ($1, $2))";
 const PUT_LICENSE: &str = "insert into license (id, scope, source, mode, purchase, item, number, generation, customer, \
      state, reason, origin, provider, provider_id, also, product, key_sealed, key_id, key_hash, key_last4, seats, \
      features, paid_until, expires_at, perpetual, issued_at, sort_key) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
      $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)";
-const DELETE_NAMES: &str = "delete from license_name where (scope, purchase) in (values ($1, $2))";
 const PUT_NAME: &str = "insert into license_name (scope, purchase, license, kind, id) values ($1, $2, $3, $4, $5)";
-const DELETE_PAID: &str = "delete from paid_price where (scope, purchase) in (values ($1, $2))";
 const PUT_PAID: &str = "insert into paid_price (scope, purchase, price, currency, source, mode, product, times, \
      amount_minor, first_paid_at, means) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-const DELETE_SOLD: &str = "delete from sold where (scope, purchase) in (values ($1, $2))";
 const PUT_SOLD: &str = "insert into sold (scope, kind, id, purchase) values ($1, $2, $3, $4)";
 const PUT_CASE: &str = "insert into casefile (id, kind, status, scope, source, mode, subject, purchase, item, number, \
      customer, amount_minor, currency, opened_at, opened_position, visible_from, last_position, closed_at, cause, \
@@ -48,11 +60,17 @@ pub(crate) struct Of<'a> {
     pub first_position: u64,
 }
 
-/// Replaces the derived rows of a purchase.
-pub(crate) fn replace_derived(writes: &mut Writes, of: Of<'_>, derived: &Derived) {
-    for text in [DELETE_OBLIGATIONS, DELETE_LICENSES, DELETE_NAMES, DELETE_PAID, DELETE_SOLD] {
-        db::query(text).bind(of.key).bind(of.purchase).later(writes);
+/// Deletes the derived rows of these purchases.
+pub(crate) fn delete_derived(writes: &mut Writes, key: &str, purchases: Vec<String>) {
+    if !purchases.is_empty() {
+        for texts in DELETE {
+            writes.first(texts, vec![key.into(), purchases.clone().into()]);
+        }
     }
+}
+
+/// Writes the derived rows of a purchase that has none, or none any more.
+pub(crate) fn put_derived(writes: &mut Writes, of: Of<'_>, derived: &Derived) {
     for unit in derived.units.iter().filter(|unit| unit.has_periods) {
         put_obligation(writes, of, derived, unit);
     }

@@ -6,7 +6,7 @@ use keyledger_eventlog::consumer::Checkpoint;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
-use super::{Build, FIRST_CHECKPOINT, META, PUT_META, TODAYS};
+use super::{Build, FIRST_CHECKPOINT, Filling, META, PUT_META, TODAYS};
 use crate::db::{self, Db};
 use crate::digest;
 use crate::place::Place;
@@ -16,6 +16,19 @@ const HAS_META: &str = "select count(*) from sqlite_schema where type = 'table' 
 const HAS_CHECKPOINT: &str =
     "select count(*) from sqlite_schema where type = 'table' and name in ('view_meta', 'checkpoint')";
 const OTHER_TABLES: &str = "select count(*) from sqlite_schema where type = 'table' and name not like 'sqlite%'";
+const INDEXES: &str = "select name, sql from sqlite_schema where type = 'index' and sql is not null order by name";
+
+/// The indexes that the fold finds rows by.
+const FOLDED_BY: [&str; 7] = [
+    "casefile_purchase",
+    "license_name_purchase",
+    "license_purchase",
+    "object_purchase",
+    "object_waiting",
+    "purchase_customer",
+    "sold_purchase",
+];
+
 const COPY_CHECKPOINT: &str = "insert or replace into main.checkpoint (name, position, chain) select name, position, chain from rebuilt.checkpoint";
 
 /// Makes the file readable for its owner alone when it is not there: the views hold names and addresses.
@@ -103,6 +116,31 @@ async fn copy(db: &mut Db, from: &Path) -> Result<(), ViewsError> {
     }
     db::query(COPY_CHECKPOINT).execute(&mut *db).await?;
     Ok(db.commit().await?)
+}
+
+/// Takes away the indexes that the fold does not need, and all care for what a crash would leave.
+pub(super) async fn begin_filling(db: &mut Db) -> Result<Filling, ViewsError> {
+    // Memory for the inner pages of the largest indexes that stay; else each row would be looked for on the disk.
+    db.run("pragma synchronous = off; pragma journal_mode = off; pragma cache_size = -65536").await?;
+    let indexes: Vec<(String, String)> = db::query(INDEXES).fetch_all(&mut *db).await?;
+    let mut filling = Filling::default();
+    for (name, text) in indexes {
+        if !FOLDED_BY.contains(&name.as_str()) {
+            db.run(AssertSqlSafe(format!("drop index {name}"))).await?;
+            filling.indexes.push(text);
+        }
+    }
+    Ok(filling)
+}
+
+/// Makes the indexes, each from rows that are all there, and leaves a file that survives a power cut.
+pub(super) async fn end_filling(db: &mut Db, filling: Filling) -> Result<(), ViewsError> {
+    for text in filling.indexes {
+        db.run(AssertSqlSafe(text)).await?;
+    }
+    // What was written without care is on the disk when this one is: it syncs the whole file.
+    db.run("pragma synchronous = full; pragma journal_mode = wal").await?;
+    Ok(())
 }
 
 /// Empties the views, back to before the first event.

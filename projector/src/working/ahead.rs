@@ -1,6 +1,6 @@
-//! Looking ahead: what a batch will most likely need is loaded by a few questions before its first event, because a server
-//! takes as long to answer one about many rows as one about a single row. What was not foreseen is loaded when it is
-//! needed, so nothing depends on what is foreseen here.
+//! Looking ahead: what a batch will most likely need is loaded by a few questions before its first event. A server takes as
+//! long to answer one about many rows as one about a single row, and asking for a row of a file costs more than the row. What
+//! was not foreseen is loaded when it is needed, so nothing depends on what is foreseen here.
 
 use std::collections::BTreeSet;
 
@@ -43,8 +43,12 @@ impl ScopeSet {
         let purchases = named.purchases.iter().cloned().chain(of_objects).chain(subscriptions).collect();
         self.open_ahead(db, purchases).await?;
         if !named.customers.is_empty() {
-            for (id, (facts, first)) in bulk::customers(db, &self.key, &named.customers).await? {
-                self.customers.entry(id).or_insert((facts, first, first));
+            let mut found = bulk::customers(db, &self.key, &named.customers).await?;
+            for id in &named.customers {
+                match found.remove(id) {
+                    Some((facts, first)) => drop(self.customers.entry(id.clone()).or_insert((facts, first, first))),
+                    None => drop(self.no_customers.insert(id.clone())),
+                }
             }
         }
         Ok(())
