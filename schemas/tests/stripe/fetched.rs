@@ -42,6 +42,13 @@ fn content(facts: &[Fact]) -> Value {
 }
 
 #[test]
+fn every_number_of_an_answer_is_kept_to_its_last_digit() {
+    let answer = r#"{"id": "in_1", "object": "invoice", "total": 14444444444444444444444e99}"#;
+    let kept = fetched(serde_json::from_str(answer).unwrap());
+    assert_eq!(Fetched::decode(&kept.encode()), Some(kept));
+}
+
+#[test]
 fn an_answer_states_what_an_event_that_showed_the_object_would() {
     let names = [
         "get_subscription",
