@@ -200,7 +200,9 @@ impl Reading {
 
     /// Holds the event against its hash and what was read before it.
     fn prove(&self, event: &Recorded) -> Result<(), String> {
-        let next: Position = self.head.position + 1;
+        let Some(next): Option<Position> = self.head.position.checked_add(1) else {
+            return Err("nothing can follow: there is no position after this one".to_owned());
+        };
         if event.position != next {
             return Err(format!("position {} stands where {next} must be", event.position));
         }

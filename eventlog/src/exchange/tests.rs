@@ -169,6 +169,14 @@ async fn lines_that_are_missing_doubled_or_mixed_up_are_refused() {
 }
 
 #[tokio::test]
+async fn nothing_follows_the_last_position_there_is() {
+    let last = Head { position: u64::MAX, chain: [0; 32] };
+    let first = header(&Header { log_id: LOG_ID, after: last, head: last });
+    let said = fault(&[first, event(&three().await[0])]);
+    assert_eq!(said, "line 2: nothing can follow: there is no position after this one");
+}
+
+#[tokio::test]
 async fn another_version_of_the_format_is_told_apart_from_damage() {
     let lines = written(&three().await, 0);
     let next = lines[0].replace("\"version\":1", "\"version\":2,\"more\":true");
