@@ -13,7 +13,7 @@ pub mod access;
 pub mod api;
 pub mod http;
 pub mod model;
-mod page;
+pub mod page;
 mod plan;
 pub mod problem;
 pub mod search;

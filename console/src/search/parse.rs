@@ -154,6 +154,9 @@ impl Parser {
             Some(')') => return Err(self.mistake("a term is missing before this bracket")),
             Some('"') => {
                 let word = self.quoted()?;
+                if word.is_empty() {
+                    return Err(BadQuery::at(column, "there is nothing between these quotes"));
+                }
                 self.space();
                 return Ok(term_at(column, Condition::Word(word.to_lowercase())));
             }

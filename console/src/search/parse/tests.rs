@@ -144,6 +144,7 @@ fn mistakes_are_pointed_at() {
     fails("a)", 2, "never opened");
     fails("()", 2, "missing before this bracket");
     fails("name:\"a", 6, "never closed");
+    fails("ana \"\"", 5, "nothing between");
     fails("name:", 6, "value is missing");
     fails("name>a", 5, "text is compared");
     fails("amount~5", 7, "is for text");
