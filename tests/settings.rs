@@ -261,6 +261,15 @@ fn what_a_problem_says_never_shows_a_secret() {
 }
 
 #[test]
+fn a_file_that_is_no_toml_is_told_by_place_and_reason_alone() {
+    let said = problems("[api]\ntoken = \"planted\n", []);
+    let [said] = &said[..] else { panic!("{said:#?}") };
+    assert!(said.starts_with("keyledger.toml: line 2, column 17: ") && !said.contains("planted"), "{said}");
+    let said = problems("[api]\ntoken = planted\n", []);
+    assert!(said[0].starts_with("keyledger.toml: line 2, column 9: ") && !said[0].contains("planted"), "{said:#?}");
+}
+
+#[test]
 fn settings_never_show_secrets() {
     let settings = load("", [("STRIPE_WEBHOOK_SECRET", "whsec_planted"), ("KEYLEDGER_API__TOKEN", "planted")]).unwrap();
     assert!(!format!("{settings:?}").contains("planted"));

@@ -127,13 +127,23 @@ pub(super) fn load(file: Option<&Path>, environment: &Environment) -> Result<Set
             // The file cannot be read at all: nothing else can be told yet.
             for error in *error {
                 let at = layers.file.as_deref().map_or_else(String::new, |file| format!("{}: ", file.display()));
-                reader.problem(format!("{at}{}", error.kind));
+                reader.problem(format!("{at}{}", where_and_why(&error.kind.to_string())));
             }
             Settings::default()
         }
     };
     let problems = std::mem::take(&mut reader.problems);
     if problems.is_empty() { Ok(Settings { file: layers.file, ..settings }) } else { Err(BadSettings { problems }) }
+}
+
+/// What the parser of TOML says, without the line that it shows: there may be a secret in it.
+fn where_and_why(said: &str) -> String {
+    let mut lines = said.lines();
+    match lines.next().and_then(|first| first.strip_prefix("TOML parse error at ")) {
+        // The line stands between two that point at it.
+        Some(place) => format!("{place}: {}", lines.skip(3).collect::<Vec<_>>().join(", ")),
+        None => said.to_owned(),
+    }
 }
 
 fn read(reader: &mut Reader<'_>, mut table: Dict) -> Settings {

@@ -1,6 +1,7 @@
 //! Secrets that stand in files of their own.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -44,11 +45,33 @@ pub(super) fn is_open_to_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o044 != 0)
 }
 
+/// What is read is bounded, and not only what the file says of its size: a device has none, and never ends.
 fn read(path: &Path) -> Result<Secret, String> {
-    let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    let size = fs::metadata(path).map_err(failed)?.len();
-    if size > FILE_BYTES_MAX {
-        return Err(format!("{} has {size} bytes: that is no file of secrets", path.display()));
+    let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let path = path.display();
+        return Err(format!("{path} has more than {FILE_BYTES_MAX} bytes: that is no file of secrets"));
     }
-    fs::read_to_string(path).map(Secret::new).map_err(failed)
+    let text = String::from_utf8(bytes).map_err(|_| failed(io::ErrorKind::InvalidData.into()))?;
+    Ok(Secret::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_never_ends_is_no_file_of_secrets() {
+        assert!(read_token(Path::new("/dev/zero")).unwrap_err().contains("more than 65536 bytes"));
+    }
+
+    #[test]
+    fn what_is_not_text_is_not_repeated() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), b"planted\xff").unwrap();
+        let said = read_token(file.path()).unwrap_err();
+        assert!(said.starts_with("cannot read ") && !said.contains("planted"), "{said}");
+    }
 }
