@@ -5,7 +5,7 @@ ARG RUST_VERSION=1.95.0
 
 FROM rust:${RUST_VERSION}-slim-bookworm AS build
 WORKDIR /build
-# Everything that the executable is made of, and the two members of the workspace that nothing of it is built from.
+# Everything that the executable is made of, and the members of the workspace that nothing of it is built from.
 COPY Cargo.toml Cargo.lock keyledger.example.toml ./
 COPY schemas schemas
 COPY eventlog eventlog
@@ -16,8 +16,10 @@ COPY projector projector
 COPY console console
 COPY sandbox sandbox
 COPY src src
+COPY bench bench
 COPY examples examples
 COPY tests/servers tests/servers
+COPY tests/fuzz tests/fuzz
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     cargo build --release --locked --bin keyledger && \

@@ -5,7 +5,7 @@ CARGO ?= cargo
 # With nextest there is a process for each test; without it cargo's own runner does the same tests.
 RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: test test-power test-image needs fmt lint doc unit doctest demo
+.PHONY: test test-power test-image bench fuzz needs fmt lint doc unit doctest demo
 
 test: needs fmt lint doc doctest unit
 
@@ -21,6 +21,27 @@ test-power:
 # long as that build, and root for its last step.
 test-image:
 	@./scripts/check-image.sh
+
+# What the main path costs here, beside the bare limits of this machine: docs/benchmarks.md. `make bench BENCH="ingest --small"`
+# runs a part of it. Leave the machine alone meanwhile.
+BENCH ?=
+bench:
+	@./scripts/needs.sh
+	$(CARGO) build --release --bin keyledger --bin keyledger-bench -p keyledger -p keyledger-bench
+	./target/release/keyledger-bench $(BENCH)
+
+# Looks for inputs with which something does not hold that must: FUZZ_MINUTES for each target of FUZZ (fuzz/README.md). Needs
+# a nightly compiler and `cargo install cargo-fuzz`. There is no unsafe code here that a sanitizer would watch.
+FUZZ ?= $(notdir $(wildcard fuzz/corpus/*))
+FUZZ_MINUTES ?= 20
+CARGO_FUZZ := $(CARGO) +nightly fuzz run -s none
+fuzz:
+	@for target in $(FUZZ); do \
+		mkdir -p fuzz/target/corpus/$$target && \
+		$(CARGO_FUZZ) $$target fuzz/target/corpus/$$target fuzz/corpus/$$target -- \
+			-dict=fuzz/dictionaries/$$target.dict -max_total_time=$$(($(FUZZ_MINUTES) * 60)) \
+			-max_len=8192 -timeout=60 -rss_limit_mb=3000 -print_final_stats=1 || exit 1; \
+	done
 
 # A C compiler for SQLite and ring. Everything else cargo brings.
 needs:

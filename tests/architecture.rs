@@ -16,8 +16,14 @@ const SANDBOX: &str = "keyledger-sandbox";
 /// The example of a program downstream. It knows NATS and `schemas/json`, and nothing of ours; our tests run it.
 const SUBSCRIBER: &str = "license-subscriber";
 
+/// What measures the others, on real servers. Nobody depends on it.
+const BENCH: &str = "keyledger-bench";
+
+/// What fuzzers try: it holds readers of several members against checks of its own. Nobody depends on it.
+const FUZZ: &str = "keyledger-fuzz-targets";
+
 /// Who may know whom. Tests of a member obey it too.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: &[(&str, &[&str])] = &[
     ("keyledger-schemas", &[]),
     ("keyledger-eventlog", &["keyledger-schemas"]),
     ("keyledger-ingest", &["keyledger-schemas", "keyledger-eventlog"]),
@@ -36,6 +42,30 @@ const ALLOWED: [(&str, &[&str]); 11] = [
             "keyledger-projector",
             "keyledger-console",
             "keyledger-sandbox",
+        ],
+    ),
+    (
+        BENCH,
+        &[
+            "keyledger-schemas",
+            "keyledger-eventlog",
+            "keyledger-ingest",
+            "keyledger-engine",
+            "keyledger-issuer",
+            "keyledger-projector",
+            SERVERS,
+        ],
+    ),
+    (
+        FUZZ,
+        &[
+            "keyledger-schemas",
+            "keyledger-eventlog",
+            "keyledger-ingest",
+            "keyledger-engine",
+            "keyledger-projector",
+            "keyledger-console",
+            "keyledger",
         ],
     ),
     (SANDBOX, &[]),
