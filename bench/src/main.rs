@@ -8,13 +8,19 @@ mod footprint;
 mod ground;
 mod ingest;
 mod issue;
+mod load;
 mod mirror;
 mod pages;
 mod replay;
 mod report;
 mod service;
+mod soak;
+mod template;
+mod watch;
+mod world;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -37,9 +43,15 @@ struct Args {
     /// The executable to measure, a release build; by default the one beside this program.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
+    /// How long the soak runs.
+    #[arg(long, default_value_t = 20)]
+    minutes: u64,
     /// Where databases are made, on the disk that is to be measured; by default a temporary folder beside this program.
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
+    /// Where logs of many customers are kept for the next run; made anew in every run without it.
+    #[arg(long, value_name = "FOLDER")]
+    worlds: Option<PathBuf>,
 }
 
 /// A benchmark.
@@ -57,14 +69,17 @@ enum What {
     Pages,
     /// Start-up time and memory.
     Footprint,
+    /// Hours of mixed load with kills and faults, in minutes; only when it is asked for.
+    Soak,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    let ground = Ground::new(args.binary, args.folder, args.small)?;
+    let ground = Ground::new(args.binary, args.folder, args.worlds, args.small)?;
     let mut report = Report::new();
-    let chosen = if args.what.is_empty() { What::value_variants() } else { &args.what };
+    let every = What::value_variants().iter().copied().filter(|what| *what != What::Soak).collect();
+    let chosen = if args.what.is_empty() { every } else { args.what };
     for what in chosen {
         match what {
             What::Ingest => ingest::run(&ground, &mut report).await?,
@@ -73,6 +88,7 @@ async fn main() -> Result<()> {
             What::Replay => replay::run(&ground, &mut report).await?,
             What::Pages => pages::run(&ground, &mut report).await?,
             What::Footprint => footprint::run(&ground, &mut report).await?,
+            What::Soak => soak::run(&ground, &mut report, Duration::from_mins(args.minutes)).await?,
         }
     }
     report.print(args.json)

@@ -41,6 +41,8 @@ pub enum Target {
     Under(f64),
     /// The value divided by the bare limit.
     RatioAtLeast(f64),
+    /// The value divided by what it is shown beside.
+    RatioUnder(f64),
 }
 
 impl Figure {
@@ -72,6 +74,7 @@ impl Figure {
             Target::AtLeast(least) => self.value >= least,
             Target::Under(most) => self.value < most,
             Target::RatioAtLeast(least) => self.ratio()? >= least,
+            Target::RatioUnder(most) => self.ratio()? < most,
         })
     }
 }
@@ -126,6 +129,11 @@ impl Report {
         self.figures.push(figure);
     }
 
+    /// Whether a figure is not what it should be.
+    pub fn has_missed(&self) -> bool {
+        self.figures.iter().any(|figure| figure.is_met() == Some(false))
+    }
+
     /// Prints it all on stdout.
     ///
     /// # Errors
@@ -142,7 +150,7 @@ impl std::fmt::Display for Report {
         let Machine { cores, processor, memory, kernel } = &self.machine;
         writeln!(f, "{cores} cores of {processor}, {memory} GiB, Linux {kernel}")?;
         let mut table = Table::new();
-        table.load_preset(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(["", "figure", "value", "unit", "bare limit", "ratio", "target"]);
         for figure in &self.figures {
             let beside = figure.beside.as_ref().map(|it| format!("{} ({})", rounded(it.value), it.what));
@@ -150,6 +158,7 @@ impl std::fmt::Display for Report {
                 Target::AtLeast(least) => format!("≥ {}", rounded(least)),
                 Target::Under(most) => format!("< {}", rounded(most)),
                 Target::RatioAtLeast(least) => format!("ratio ≥ {least}"),
+                Target::RatioUnder(most) => format!("ratio < {most}"),
             });
             let met = figure.is_met().map(|met| if met { " met" } else { " MISSED" });
             table.add_row([

@@ -68,6 +68,22 @@ pub fn keyledger(binary: &Path, folder: &Path) -> Command {
     command
 }
 
+/// The most memory that a process has had so far, in bytes.
+///
+/// # Errors
+///
+/// When it has ended.
+pub fn resident_peak(id: u32) -> Result<u64> {
+    memory(id, "VmHWM:")
+}
+
+/// What the kernel says of a process's memory under this name, in bytes.
+fn memory(id: u32, name: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find(|line| line.starts_with(name)).with_context(|| format!("no {name}"))?;
+    Ok(line.split_whitespace().nth(1).context("an odd status")?.parse::<u64>()? * 1024)
+}
+
 impl Service {
     /// Starts a verb that stays, such as `up`, with the settings written to the folder, and waits until it is ready. What it
     /// says goes to `said.log` there.
@@ -122,15 +138,10 @@ impl Service {
         // The name may hold spaces; after it come state, parent, …; user and system time are the 14th and 15th field of all.
         let fields: Vec<&str> = stat.rsplit_once(')').context("an odd stat")?.1.split_whitespace().collect();
         let ticks = |index: usize| -> Result<u32> { Ok(fields.get(index).context("a short stat")?.parse()?) };
-        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-        let kib = |name: &str| -> Result<u64> {
-            let line = status.lines().find(|line| line.starts_with(name)).with_context(|| format!("no {name}"))?;
-            Ok(line.split_whitespace().nth(1).context("an odd status")?.parse()?)
-        };
         Ok(Usage {
             cpu: TICK * (ticks(11)? + ticks(12)?),
-            resident: kib("VmRSS:")? * 1024,
-            resident_peak: kib("VmHWM:")? * 1024,
+            resident: memory(id, "VmRSS:")?,
+            resident_peak: memory(id, "VmHWM:")?,
             handles: fs::read_dir(format!("/proc/{id}/fd"))?.count() as u64,
         })
     }
