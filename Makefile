@@ -5,7 +5,7 @@ CARGO ?= cargo
 # With nextest there is a process for each test; without it cargo's own runner does the same tests.
 RUNNER := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: test test-power test-image bench fuzz needs fmt lint doc unit doctest demo
+.PHONY: test test-power test-image bench soak fuzz needs fmt lint doc unit doctest demo
 
 test: needs fmt lint doc doctest unit
 
@@ -29,6 +29,12 @@ bench:
 	@./scripts/needs.sh
 	$(CARGO) build --release --bin keyledger --bin keyledger-bench -p keyledger -p keyledger-bench
 	./target/release/keyledger-bench $(BENCH)
+
+# Mixed load for so many minutes, with kills and a license engine that fails; then everything must come to a good end.
+MINUTES ?= 20
+soak:
+	$(CARGO) build --release --bin keyledger --bin keyledger-bench -p keyledger -p keyledger-bench
+	./target/release/keyledger-bench soak --minutes $(MINUTES)
 
 # Looks for inputs with which something does not hold that must: FUZZ_MINUTES for each target of FUZZ (fuzz/README.md). Needs
 # a nightly compiler and `cargo install cargo-fuzz`. There is no unsafe code here that a sanitizer would watch.
