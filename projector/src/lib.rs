@@ -28,7 +28,7 @@ pub use sql::ViewsError;
 pub use store::set_aside;
 
 /// Which tables there are. Another number in the file means that it is made anew.
-pub const SCHEMA_VERSION: i64 = 3;
+pub const SCHEMA_VERSION: i64 = 4;
 
 /// Which fold the rows come from: raised whenever the same log would give other rows.
 pub const PROJECTION_VERSION: i64 = 6;

@@ -60,8 +60,9 @@ create table object (
 );
 
 create index object_waiting on object (scope, id) where purchase is null and kind = 'invoice' and status = 'paid';
-create index object_purchase on object (scope, purchase);
-create index object_customer on object (scope, customer);
+create index object_purchase on object (purchase, scope);
+create index object_customer on object (customer, scope);
+create index object_status on object (status, sort_key) where kind = 'subscription';
 create index object_id on object (id);
 create index object_number on object (number) where number is not null;
 create unique index object_sort on object (kind, sort_key);
@@ -101,7 +102,7 @@ create table purchase (
     constraint purchase_pk primary key (scope, id)
 );
 
-create index purchase_customer on purchase (scope, customer);
+create index purchase_customer on purchase (customer, scope);
 
 -- Written by obligation.*, license.* and operator.* events: what happened to one unit, JSON.
 create table unit (
@@ -232,8 +233,8 @@ create table license (
     sort_key text collate "C" not null
 );
 
-create index license_purchase on license (scope, purchase);
-create index license_customer on license (scope, customer);
+create index license_purchase on license (purchase, scope);
+create index license_customer on license (customer, scope);
 create index license_key_hash on license (key_hash) where key_hash is not null;
 create index license_key_last4 on license (key_last4) where key_last4 is not null;
 create unique index license_sort on license (sort_key);
@@ -340,7 +341,9 @@ create table casefile (
     sort_key text collate "C" not null
 );
 
-create index casefile_purchase on casefile (scope, purchase);
-create index casefile_status on casefile (status, kind);
-create index casefile_customer on casefile (scope, customer);
+create index casefile_purchase on casefile (purchase, scope);
+create index casefile_status on casefile (status, sort_key);
+create index casefile_kind on casefile (kind, sort_key);
+create index casefile_kind_status on casefile (kind, status, sort_key);
+create index casefile_customer on casefile (customer, scope);
 create unique index casefile_sort on casefile (sort_key);

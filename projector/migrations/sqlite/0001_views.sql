@@ -1,6 +1,7 @@
 -- The views: what the log says, folded. All of it may be deleted and is then read from the log again.
 -- Timestamps are UTC text with nine decimals: they read back exactly and sort by time.
 -- `scope` is source:account:mode; a purchase is named by its scope and its object (sub_…, in_…, cs_…).
+-- Small rows live in the tree of their key (`without rowid`): one tree to write instead of two.
 
 -- Written when the file is made: which tables and which fold these rows are of. Others are dropped and rebuilt.
 create table view_meta (
@@ -60,8 +61,9 @@ create table object (
 ) strict;
 
 create index object_waiting on object (scope, id) where purchase is null and kind = 'invoice' and status = 'paid';
-create index object_purchase on object (scope, purchase);
-create index object_customer on object (scope, customer);
+create index object_purchase on object (purchase, scope);
+create index object_customer on object (customer, scope);
+create index object_status on object (status, sort_key) where kind = 'subscription';
 create index object_id on object (id);
 create index object_number on object (number) where number is not null;
 create unique index object_sort on object (kind, sort_key);
@@ -75,7 +77,7 @@ create table link (
     child_kind text not null,
     child text not null,
     constraint link_pk primary key (scope, parent_kind, parent, child_kind, child)
-) strict;
+) strict, without rowid;
 
 -- Written by stripe.* events: names of lines and items within their invoice or subscription, for search.
 create table part (
@@ -84,7 +86,7 @@ create table part (
     object_kind text not null,
     object text not null,
     constraint part_pk primary key (id, scope, object_kind, object)
-) strict;
+) strict, without rowid;
 
 -- Written by the stripe.* event that first names a purchase; it keeps that name.
 create table purchase (
@@ -101,7 +103,7 @@ create table purchase (
     constraint purchase_pk primary key (scope, id)
 ) strict;
 
-create index purchase_customer on purchase (scope, customer);
+create index purchase_customer on purchase (customer, scope);
 
 -- Written by obligation.*, license.* and operator.* events: what happened to one unit, JSON.
 create table unit (
@@ -142,7 +144,7 @@ create table contact (
     object_kind text not null,
     object text not null,
     constraint contact_pk primary key (email, scope, object_kind, object)
-) strict;
+) strict, without rowid;
 
 -- Written by stripe.price.*, stripe.plan.* and every event that embeds a price.
 create table price (
@@ -167,7 +169,7 @@ create table sold (
     id text not null,
     purchase text not null,
     constraint sold_pk primary key (scope, kind, id, purchase)
-) strict;
+) strict, without rowid;
 
 create index sold_purchase on sold (scope, purchase);
 
@@ -193,7 +195,7 @@ create table obligation (
     provider text,
     product text,
     constraint obligation_pk primary key (scope, purchase, item, number)
-) strict;
+) strict, without rowid;
 
 create index obligation_open on obligation (scope, open) where open is not null;
 
@@ -232,8 +234,8 @@ create table license (
     sort_key text not null
 ) strict;
 
-create index license_purchase on license (scope, purchase);
-create index license_customer on license (scope, customer);
+create index license_purchase on license (purchase, scope);
+create index license_customer on license (customer, scope);
 create index license_key_hash on license (key_hash) where key_hash is not null;
 create index license_key_last4 on license (key_last4) where key_last4 is not null;
 create unique index license_sort on license (sort_key);
@@ -247,7 +249,7 @@ create table license_name (
     kind text not null,
     id text not null,
     constraint license_name_pk primary key (license, kind)
-) strict;
+) strict, without rowid;
 
 create index license_name_purchase on license_name (scope, purchase);
 create index license_name_id on license_name (id);
@@ -267,7 +269,7 @@ create table paid_price (
     -- license, addon, skip, unusable, nothing
     means text not null,
     constraint paid_price_pk primary key (scope, purchase, price, currency)
-) strict;
+) strict, without rowid;
 
 create index paid_price_means on paid_price (means, mode);
 
@@ -340,7 +342,9 @@ create table casefile (
     sort_key text not null
 ) strict;
 
-create index casefile_purchase on casefile (scope, purchase);
-create index casefile_status on casefile (status, kind);
-create index casefile_customer on casefile (scope, customer);
+create index casefile_purchase on casefile (purchase, scope);
+create index casefile_status on casefile (status, sort_key);
+create index casefile_kind on casefile (kind, sort_key);
+create index casefile_kind_status on casefile (kind, status, sort_key);
+create index casefile_customer on casefile (customer, scope);
 create unique index casefile_sort on casefile (sort_key);

@@ -27,10 +27,13 @@ const CASES_BY_ID: &str = cases_where!("id = $1");
 
 const CASES_BY_STATUS: &str = cases_where!("status = $1");
 
-const CASES_BY_PURCHASE: &str = cases_where!("scope in (select scope from purchase where id = $1) and purchase = $1");
+const CASES_BY_KIND: &str = cases_where!("kind = $1");
 
-const CASES_BY_CUSTOMER: &str =
-    cases_where!("scope in (select scope from purchase where customer = $1) and customer = $1");
+const CASES_BY_KIND_AND_STATUS: &str = cases_where!("kind = $1 and status = $7");
+
+const CASES_BY_PURCHASE: &str = cases_where!("purchase = $1");
+
+const CASES_BY_CUSTOMER: &str = cases_where!("customer = $1");
 
 impl Views {
     /// Cases, the oldest first.
@@ -50,6 +53,8 @@ impl Views {
             (CASES_BY_PURCHASE, Some(purchase.as_str()))
         } else if let Some(customer) = &filter.customer {
             (CASES_BY_CUSTOMER, Some(customer.as_str()))
+        } else if let Some(kind) = &filter.kind {
+            (if status.is_some() { CASES_BY_KIND_AND_STATUS } else { CASES_BY_KIND }, Some(kind.as_str()))
         } else if let Some(status) = status {
             (CASES_BY_STATUS, Some(status))
         } else {

@@ -32,6 +32,18 @@ const CUSTOMERS_BY_EMAIL: &str = customers_where!(
      on o.scope = c.scope and o.kind = c.object_kind and o.id = c.object where c.email = $1 and o.customer is not null))"
 );
 
+const CUSTOMERS_BY_NAME: &str = customers_where!(
+    "(scope, id) in (select scope, id from customer where name_folded >= $5 and name_folded < $6) \
+     and cast($1 as text) is null"
+);
+
+const CALLED_SO: &str = "select count(*) from (select 1 as one from customer \
+     where name_folded >= $1 and name_folded < $2 limit $3) as called_so";
+
+/// Up to so many customers are looked up by their name and then put in order. Of more, the first page is found soon by
+/// looking at all in order.
+const CALLED_SO_MAX: i64 = 1000;
+
 const CUSTOMER: &str = "select scope, id, name, email, deleted_at, facts, sort_key from customer \
      where id = $1 and mode = $2 and (cast($3 as text) is null or source = $3) order by scope limit 1";
 
@@ -54,8 +66,12 @@ impl Views {
         request: &PageRequest,
     ) -> Result<Page<Customer>, ViewsError> {
         let email = filter.email.as_deref().map(sql::normalize_email);
-        let text = if email.is_some() { CUSTOMERS_BY_EMAIL } else { CUSTOMERS };
         let prefix = filter.name.as_deref().map(sql::fold_name);
+        let text = match (&email, &prefix) {
+            (Some(_), _) => CUSTOMERS_BY_EMAIL,
+            (None, Some(prefix)) if self.are_few(prefix).await? => CUSTOMERS_BY_NAME,
+            (None, _) => CUSTOMERS,
+        };
         let rows: Vec<CustomerRow> = db::query(text)
             .bind(email)
             .bind(within.mode.as_str())
@@ -101,6 +117,13 @@ impl Views {
             cases,
             customer,
         }))
+    }
+
+    /// Whether few are called so.
+    async fn are_few(&self, prefix: &str) -> Result<bool, ViewsError> {
+        let count = db::query(CALLED_SO).bind(prefix).bind(after_prefix(prefix)).bind(CALLED_SO_MAX);
+        let (count,): (i64,) = count.fetch_one(&self.pool).await?;
+        Ok(count < CALLED_SO_MAX)
     }
 
     async fn provider_customers(&self, scope: &Scope, customer: &str) -> Result<Vec<ProviderCustomer>, ViewsError> {

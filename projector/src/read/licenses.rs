@@ -30,12 +30,9 @@ const LICENSES: &str = licenses_where!("cast($1 as text) is null");
 
 const LICENSES_BY_ID: &str = licenses_where!("id = $1");
 
-const LICENSES_BY_PURCHASE: &str =
-    licenses_where!("scope in (select scope from purchase where id = $1) and purchase = $1");
+const LICENSES_BY_PURCHASE: &str = licenses_where!("purchase = $1");
 
-const LICENSES_BY_CUSTOMER: &str = licenses_where!(
-    "scope in (select scope from customer where id = $1 union select scope from object where customer = $1) and customer = $1"
-);
+const LICENSES_BY_CUSTOMER: &str = licenses_where!("customer = $1");
 
 const LICENSES_BY_PROVIDER_ID: &str = licenses_where!("id in (select license from license_name where id = $1)");
 

@@ -15,12 +15,17 @@ use crate::store::ObjectDocument;
 /// `for_ever` and `paid_until` come from its units: for ever wins.
 macro_rules! subscriptions_where {
     ($narrowed:literal, $order:literal) => {
+        subscriptions_where!("o.kind", $narrowed, $order)
+    };
+    ($kind:literal, $narrowed:literal, $order:literal) => {
         concat!(
             "select o.scope, o.id, o.customer, o.status, o.facts, o.sort_key, \
              (select max(paid_until) from obligation b where b.scope = o.scope and b.purchase = o.id) as paid_until, \
              (select count(*) from obligation b where b.scope = o.scope and b.purchase = o.id \
               and b.has_counting = 1 and b.paid_until is null) as for_ever \
-             from object o where o.kind = 'subscription' and ",
+             from object o where ",
+            $kind,
+            " = 'subscription' and ",
             $narrowed,
             " and o.mode = $1 and (cast($2 as text) is null or o.source = $2) ",
             $order
@@ -31,6 +36,18 @@ macro_rules! subscriptions_where {
 const SUBSCRIPTIONS: &str = subscriptions_where!(
     "(cast($3 as text) is null or o.sort_key < $3) and (cast($4 as text) is null or o.customer = $4) \
      and (cast($5 as text) is null or o.status = $5)",
+    "order by o.sort_key desc limit $6"
+);
+
+const SUBSCRIPTIONS_BY_STATUS: &str = subscriptions_where!(
+    "(cast($3 as text) is null or o.sort_key < $3) and (cast($4 as text) is null or o.customer = $4) and o.status = $5",
+    "order by o.sort_key desc limit $6"
+);
+
+/// The kind is kept from the planner, which would read all subscriptions in their order to find one customer's.
+const SUBSCRIPTIONS_BY_CUSTOMER: &str = subscriptions_where!(
+    "coalesce(o.kind, '')",
+    "(cast($3 as text) is null or o.sort_key < $3) and o.customer = $4 and (cast($5 as text) is null or o.status = $5)",
     "order by o.sort_key desc limit $6"
 );
 
@@ -48,7 +65,12 @@ impl Views {
         filter: &SubscriptionFilter,
         request: &PageRequest,
     ) -> Result<Page<Subscription>, ViewsError> {
-        let rows: Vec<SubscriptionRow> = db::query(SUBSCRIPTIONS)
+        let text = match (&filter.customer, &filter.status) {
+            (Some(_), _) => SUBSCRIPTIONS_BY_CUSTOMER,
+            (None, Some(_)) => SUBSCRIPTIONS_BY_STATUS,
+            (None, None) => SUBSCRIPTIONS,
+        };
+        let rows: Vec<SubscriptionRow> = db::query(text)
             .bind(within.mode.as_str())
             .bind(within.source())
             .bind(request.after.as_deref())
