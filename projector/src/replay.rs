@@ -247,7 +247,9 @@ impl Batch {
         let mut events = tail.next_after(after, wanted, Duration::ZERO).await?;
         let read = tokio::task::spawn_blocking(move || {
             let contents = events.iter().map(fold::read).collect();
-            events.iter_mut().for_each(|event| event.data = Vec::new());
+            for event in &mut events {
+                event.data = Vec::new();
+            }
             Self { events, contents }
         });
         read.await.map_err(|ended| ReplayError::Fold(HandleError::Fatal(ended.into())))

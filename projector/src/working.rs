@@ -445,7 +445,7 @@ impl ScopeSet {
         }
         let kept = self.purchases.iter().filter(|(_, set)| set.is_kept && set.derived.is_some());
         let kept: Vec<String> = kept.map(|(id, _)| id.clone()).collect();
-        store::delete_derived(writes, &self.key, kept);
+        store::delete_derived(writes, &self.key, &kept);
         for (id, set) in &mut self.purchases {
             let of =
                 store::Of { scope: &self.scope, key: &self.key, purchase: id, first_position: set.head.first_position };

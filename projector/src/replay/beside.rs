@@ -80,7 +80,8 @@ impl Beside {
 /// Copies the rows in one transaction, so that whoever has the file open goes on with the new ones. A file that is no
 /// database any more is replaced as a whole; nobody can be reading it.
 async fn replace_file(live: &SqliteConnectOptions, side: &Path) -> Result<(), ReplayError> {
-    if !live.get_filename().exists() {
+    // A file that was closed cleanly is whole by itself.
+    if !live.get_filename().exists() && !with_ending(side, "-wal").exists() {
         let live = live.get_filename();
         // What a file that is gone has left beside it belongs to no other.
         remove(live)?;

@@ -61,10 +61,10 @@ pub(crate) struct Of<'a> {
 }
 
 /// Deletes the derived rows of these purchases.
-pub(crate) fn delete_derived(writes: &mut Writes, key: &str, purchases: Vec<String>) {
+pub(crate) fn delete_derived(writes: &mut Writes, key: &str, purchases: &[String]) {
     if !purchases.is_empty() {
         for texts in DELETE {
-            writes.first(texts, vec![key.into(), purchases.clone().into()]);
+            writes.first(texts, vec![key.into(), purchases.to_vec().into()]);
         }
     }
 }
