@@ -98,9 +98,9 @@ pub enum RowChange {
 /// `IdReused`, `Conflict` and `StaleState` as [`crate::log::EventLog::append`] describes them; `known` is then unchanged.
 pub fn plan(append: &Append, known: &mut Known, now: Timestamp) -> Result<Plan, AppendError> {
     let placed = place(append, known)?;
-    let already_written = !placed.is_empty() && placed.iter().all(|place| matches!(place, Placed::Duplicate(_)));
+    let already_written = !placed.is_empty() && placed.iter().all(|(place, _)| matches!(place, Placed::Duplicate(_)));
     if already_written {
-        return Ok(Plan { placed, ..Plan::default() });
+        return Ok(Plan { placed: without_hashes(&placed), ..Plan::default() });
     }
     check_version(append, known)?;
     let (state, revisions) = plan_state(append, known)?;
@@ -108,16 +108,20 @@ pub fn plan(append: &Append, known: &mut Known, now: Timestamp) -> Result<Plan, 
     // Nothing can fail from here on.
     known.revisions.extend(revisions);
     let mut events = Vec::with_capacity(placed.len());
-    for (event, place) in append.events.iter().zip(&placed) {
+    for (event, (place, hash)) in append.events.iter().zip(&placed) {
         if let Placed::Appended(position) = place {
-            events.push(record(event, *position, known, now));
+            events.push(record(event, *position, *hash, known, now));
         }
     }
-    Ok(Plan { placed, events, state })
+    Ok(Plan { placed: without_hashes(&placed), events, state })
 }
 
-/// Gives every event its position: the one it has already, or the next free one.
-fn place(append: &Append, known: &Known) -> Result<Vec<Placed>, AppendError> {
+fn without_hashes(placed: &[(Placed, Hash)]) -> Vec<Placed> {
+    placed.iter().map(|(place, _)| *place).collect()
+}
+
+/// Gives every event its position: the one it has already, or the next free one; with it the hash of its data.
+fn place(append: &Append, known: &Known) -> Result<Vec<(Placed, Hash)>, AppendError> {
     let mut fresh: HashMap<&EventId, (Position, Hash)> = HashMap::new();
     let mut placed = Vec::with_capacity(append.events.len());
     let mut next = known.head.position + 1;
@@ -128,10 +132,10 @@ fn place(append: &Append, known: &Known) -> Result<Vec<Placed>, AppendError> {
             if first_hash != hash && event.on_reuse == IdReuse::Refused {
                 return Err(AppendError::IdReused { id: event.id.clone(), position });
             }
-            placed.push(Placed::Duplicate(position));
+            placed.push((Placed::Duplicate(position), hash));
         } else {
             fresh.insert(&event.id, (next, hash));
-            placed.push(Placed::Appended(next));
+            placed.push((Placed::Appended(next), hash));
             next += 1;
         }
     }
@@ -182,7 +186,7 @@ fn plan_state(append: &Append, known: &Known) -> Result<(Vec<RowChange>, HashMap
 }
 
 /// The row of a new event: the next version of its stream, chained to the head, which it becomes.
-fn record(event: &NewEvent, position: Position, known: &mut Known, now: Timestamp) -> Recorded {
+fn record(event: &NewEvent, position: Position, content_hash: Hash, known: &mut Known, now: Timestamp) -> Recorded {
     let version = known.versions.entry(event.stream.clone()).or_insert(0);
     *version += 1;
     let mut recorded = Recorded {
@@ -201,7 +205,7 @@ fn record(event: &NewEvent, position: Position, known: &mut Known, now: Timestam
         partition: event.partition,
         delivery: event.delivery.clone(),
         data: event.data.clone(),
-        content_hash: content_hash(&event.data),
+        content_hash,
         chain: Hash::default(),
         key_id: None,
     };

@@ -14,15 +14,6 @@ pub(crate) const HEAD: &str = "select position, chain from event order by positi
 
 pub(crate) const CHAIN: &str = "select chain from event where position = $1";
 
-pub(crate) const ID: &str = "select position, content_hash from event where id = $1";
-
-pub(crate) const VERSION: &str = "select coalesce(max(version), 0) from event where stream = $1";
-
-pub(crate) const INSERT_EVENT: &str = "insert into event (position, id, stream, version, kind, source, account, mode, \
-     occurred_at, recorded_at, causation_id, correlation_id, schema_version, actor, partition, delivery, data, \
-     content_hash, chain, key_id) \
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)";
-
 pub(crate) const READ_AFTER: &str = "select position, id, stream, version, kind, source, account, mode, occurred_at, \
      recorded_at, causation_id, correlation_id, schema_version, actor, partition, delivery, data, content_hash, chain, \
      key_id from event where position > $1 order by position limit $2";
@@ -34,15 +25,6 @@ pub(crate) const READ_STREAM: &str = "select position, id, stream, version, kind
 pub(crate) const FIND: &str = "select position, id, stream, version, kind, source, account, mode, occurred_at, \
      recorded_at, causation_id, correlation_id, schema_version, actor, partition, delivery, data, content_hash, chain, \
      key_id from event where id = $1";
-
-pub(crate) const REVISION: &str = "select revision from state where namespace = $1 and key = $2";
-
-pub(crate) const PUT_STATE: &str = "insert into state (namespace, key, value, due_at, revision) \
-     values ($1, $2, $3, $4, $5) \
-     on conflict (namespace, key) do update \
-     set value = excluded.value, due_at = excluded.due_at, revision = excluded.revision";
-
-pub(crate) const DELETE_STATE: &str = "delete from state where namespace = $1 and key = $2";
 
 pub(crate) const STATE: &str =
     "select namespace, key, value, due_at, revision from state where namespace = $1 and key = $2";

@@ -333,3 +333,40 @@ async fn a_duplicate_of_what_another_process_left_is_synced_before_it_is_acknowl
     }
     log.close().await;
 }
+
+#[tokio::test]
+async fn what_takes_several_statements_is_written_whole_and_in_order() {
+    let place = Place::new();
+    let log = place.open().await;
+    // Every size of a statement occurs, and one event is too large to go with others.
+    let count = 64 + 2 * 16 + 3 * 4 + 3;
+    let large = " ".repeat(17 * 1024 * 1024);
+    let data = |number| if number == 70 { large.as_str() } else { "{}" };
+    let events =
+        |count| (0..count).map(|number| event(&number.to_string(), &format!("s{}", number % 40), data(number)));
+    let state = (0..count).map(|number| put(&number.to_string(), "1", Some(0))).collect();
+    log.append(Append { events: events(count).collect(), state, ..Append::default() }).await.unwrap();
+    let mut ids = Vec::new();
+    loop {
+        let page = log.read_after(ids.len() as u64, 50).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        ids.extend(page.into_iter().map(|event| event.id.as_str().to_owned()));
+    }
+    assert_eq!(ids, (0..count).map(|number| number.to_string()).collect::<Vec<_>>());
+
+    // All of it is known by the next append, which offers one more.
+    let gone = |number: usize| StateWrite {
+        expected: Some(1),
+        change: StateChange::Delete,
+        ..put(&number.to_string(), "", None)
+    };
+    let state = (1..count).map(gone).collect();
+    let placed = log.append(Append { events: events(count + 1).collect(), state, ..Append::default() }).await.unwrap();
+    assert!(placed[..count].iter().all(|place| matches!(place, Placed::Duplicate(_))));
+    assert_eq!(placed[count], Placed::Appended(count as u64 + 1));
+    let left = log.state_scan("test", "", "", 10).await.unwrap();
+    assert_eq!(left.iter().map(|row| row.key.as_str()).collect::<Vec<_>>(), ["0"]);
+    log.close().await;
+}

@@ -1,9 +1,9 @@
 //! The group commit: one task that writes whatever appends are waiting in one transaction.
 //!
 //! ```text
-//!   append ──┐                 ┌─ begin immediate ─ head ─┬─ plan, write ─┐
-//!   append ──┼─▶ queue ─▶ group┤                          ├─ plan, write ─┼─ commit ─▶ answers, wake-up
-//!   append ──┘                 └──────────────────────────┴─ plan: refused┘
+//!   append ──┐                 ┌─ begin immediate ─ head ─ look up ─┬─ plan ─┐
+//!   append ──┼─▶ queue ─▶ group┤                                    ├─ plan ─┼─ write ─ commit ─▶ answers, wake-up
+//!   restore ─┘                 └────────────────────────────────────┴─ plan: refused
 //! ```
 //!
 //! No request is answered before the commit that holds it. A request that is refused writes nothing, and the others
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyledger_schemas::clock::Clock;
-use keyledger_schemas::envelope::Position;
+use keyledger_schemas::envelope::{Position, Recorded};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, Sqlite, SqliteConnection, Transaction};
 use tokio::sync::{mpsc, watch};
@@ -215,11 +215,13 @@ async fn write_all(
     write::learn(transaction, &mut known, group::needs(requests)).await?;
     let mut answers = Vec::with_capacity(requests.len());
     let mut witness = Witness::default();
+    let mut events: Vec<Recorded> = Vec::new();
     for request in requests {
         let (plan, answer) = request.plan(&mut known, clock.now());
-        write::apply(transaction, &plan).await?;
         witness.note(&plan);
+        events.extend(plan.events);
         answers.push(answer);
     }
+    write::apply(transaction, &events, &witness.rows).await?;
     Ok(Written { answers, witness, head: known.head })
 }
