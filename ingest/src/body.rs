@@ -53,11 +53,13 @@ pub async fn read(headers: &HeaderMap, body: Body, limits: &Limits) -> Result<Bu
     if announced.is_some_and(|bytes| bytes > bytes_max) {
         return Err(BodyError::TooLarge { announced });
     }
-    tokio::time::timeout(limits.timeout, read_within(body, limits)).await.unwrap_or(Err(BodyError::TooSlow))
+    let announced = announced.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limits.bytes_max);
+    let reading = read_within(body, CAPACITY_FIRST.min(announced), limits);
+    tokio::time::timeout(limits.timeout, reading).await.unwrap_or(Err(BodyError::TooSlow))
 }
 
-async fn read_within(body: Body, limits: &Limits) -> Result<Buffered, BodyError> {
-    let mut bytes = Vec::with_capacity(CAPACITY_FIRST.min(limits.bytes_max));
+async fn read_within(body: Body, capacity: usize, limits: &Limits) -> Result<Buffered, BodyError> {
+    let mut bytes = Vec::with_capacity(capacity);
     let mut share: Option<OwnedSemaphorePermit> = None;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
