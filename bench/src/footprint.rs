@@ -63,8 +63,10 @@ fn start(name: &str, starts: &mut Vec<Duration>) -> Figure {
 #[expect(clippy::cast_precision_loss, reason = "memory is far below 2^53 bytes")]
 async fn at_rest(service: &Service, name: &str, report: &mut Report) -> Result<()> {
     tokio::time::sleep(REST).await;
-    let resident = service.usage()?.resident as f64 / MIB;
-    let figure = Figure::new("footprint", format!("memory at rest {name}"), resident, "MiB");
+    let usage = service.usage()?;
+    let (now, peak) = (usage.resident as f64 / MIB, usage.resident_peak as f64 / MIB);
+    let figure = Figure::new("footprint", format!("memory at rest {name}"), now, "MiB");
     report.add(figure.target(Target::Under(REST_MIB)));
+    report.add(Figure::new("footprint", format!("most memory until then {name}"), peak, "MiB"));
     Ok(())
 }

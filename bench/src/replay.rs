@@ -78,17 +78,19 @@ pub async fn run_verb(ground: &Ground, settings: &str, verb: &[&str]) -> Result<
     let mut peak = 0.0;
     let status = loop {
         // The kernel's high-water mark only rises, so the last look is the highest.
-        if let Ok(usage) = service::resident_peak(id) {
-            peak = usage as f64;
-        }
-        match tokio::time::timeout(Duration::from_millis(20), child.wait()).await {
-            Ok(status) => break status?,
-            Err(_) => {}
+        peak = service::resident_peak(id).map_or(peak, as_float);
+        if let Ok(status) = tokio::time::timeout(Duration::from_millis(20), child.wait()).await {
+            break status?;
         }
     };
     let took = began.elapsed();
     ensure!(status.success(), "keyledger {} ended with {status}", verb.join(" "));
     Ok(Ran { took, peak })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "memory is far below 2^53 bytes")]
+fn as_float(bytes: u64) -> f64 {
+    bytes as f64
 }
 
 /// Reads the log through its adapter to the end, checking the chain as every consumer does, and does nothing else.

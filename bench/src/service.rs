@@ -21,7 +21,7 @@ pub const WEBHOOK_SECRET: &str = "whsec_of_the_benchmarks_4tYh";
 const TICK: Duration = Duration::from_millis(10);
 
 /// How long it may take until it is ready, and to leave.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A running `keyledger`. It is killed when it is dropped.
 #[derive(Debug)]

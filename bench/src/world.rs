@@ -82,8 +82,6 @@ pub struct Made {
     pub folder: PathBuf,
     /// Events in the log.
     pub events: u64,
-    /// Customers in it.
-    pub customers: usize,
 }
 
 impl Made {
@@ -210,7 +208,7 @@ pub async fn made(folder: &Path, events: usize) -> Result<Made> {
     let keys = Arc::new(DeploymentKeys::load_or_create(&folder.join("keys"))?);
     let world = World::new(keys).await?;
     let customers = world.customers(events);
-    let made = Made { folder: folder.to_owned(), events: 0, customers };
+    let made = Made { folder: folder.to_owned(), events: 0 };
     let clock = Arc::new(ManualClock::at(END.parse()?));
     let log = SqliteLog::open(&made.log().display().to_string(), clock.clone(), Options::default()).await?;
     let mut head = log.head().await?.position;
@@ -304,7 +302,7 @@ impl Filling for Own<'_> {
     }
 }
 
-/// A number that has nothing to do with its neighbours' (SplitMix64).
+/// A number that has nothing to do with its neighbours' (`SplitMix64`).
 fn scattered(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

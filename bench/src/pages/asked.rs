@@ -95,7 +95,7 @@ pub fn all(sample: &Sample) -> Vec<Asked> {
     for (name, path) in LISTS {
         all.push(page(name.to_owned(), vec![path.trim_end_matches(['?', '&']).to_owned()]));
         let list = path.trim_start_matches('/').split('?').next().unwrap_or_default();
-        if path.ends_with("?") && !sample.middle(list).is_empty() {
+        if path.ends_with('?') && !sample.middle(list).is_empty() {
             let after = sample.middle(list);
             all.push(page(format!("{name}, in the middle"), vec![format!("{path}after={after}")]));
             all.push(page(format!("{name}, in the middle, 200 rows"), vec![format!("{path}limit=200&after={after}")]));

@@ -107,11 +107,11 @@ impl Sample {
     }
 
     /// As [`Self::paths`], with only the last so many characters of what is found.
-    pub fn ends(&self, list: &str, pointer: &str, last: usize, path: &str) -> Vec<String> {
+    pub fn ends(&self, list: &str, pointer: &str, characters: usize, path: &str) -> Vec<String> {
         let things = self.things.get(list).into_iter().flatten();
         let found = things.filter_map(|thing| thing.pointer(pointer)?.as_str());
-        let ends = found.filter_map(|found| found.get(found.len().checked_sub(last)?..));
-        ends.map(|end| path.replace("{}", &encoded(end))).collect()
+        let tails = found.filter_map(|found| found.get(found.len().checked_sub(characters)?..));
+        tails.map(|end| path.replace("{}", &encoded(end))).collect()
     }
 }
 

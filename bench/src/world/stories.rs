@@ -25,6 +25,9 @@ use keyledger_schemas::stripe::record::event_of;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+/// What the ids of a renewal's own objects begin with.
+const RENEWED: [&str; 6] = ["evt_", "in_1", "ch_", "pi_", "il_", "txn_"];
+
 /// The API versions that every story is told in.
 const VERSIONS: [&str; 2] = ["2024-06-20", "2026-07-29.dahlia"];
 
@@ -210,7 +213,9 @@ impl Kind {
         }
         if self.yearly {
             let began = second(&bodies[0]["created"])? - SLACK;
-            bodies.iter_mut().for_each(|body| stretch(body, began));
+            for body in &mut bodies {
+                stretch(body, began);
+            }
         }
         Ok(bodies)
     }
@@ -235,10 +240,9 @@ fn without_keys(value: &mut Value) {
 /// Makes a renewal the one that came `round` months later: with objects of its own, of the same subscription.
 fn renew(value: &mut Value, round: u32) {
     match value {
-        Value::String(text) => {
-            if ["evt_", "in_1", "ch_", "pi_", "il_", "txn_"].iter().any(|prefix| text.starts_with(prefix)) {
-                text.push_str(&format!("r{round}"));
-            }
+        Value::String(text) if RENEWED.iter().any(|prefix| text.starts_with(prefix)) => {
+            text.push('r');
+            text.push_str(&round.to_string());
         }
         Value::Number(number) => {
             if let Some(at) = number.as_i64().filter(|at| TOLD.contains(at)) {
