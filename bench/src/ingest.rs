@@ -172,7 +172,7 @@ async fn over_http(
 
     let before = service.usage()?;
     let sent: Sent = load::send(&address, requests, senders, Pace::Answered).await?;
-    let cpu = service.usage()?.cpu - before.cpu;
+    let cpu = service.usage()?.cpu.saturating_sub(before.cpu);
     sent.all_taken()?;
     service.kill().await?;
     let Sent { ref each, elapsed, cpu: cpu_sending } = sent;

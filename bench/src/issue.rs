@@ -104,9 +104,9 @@ async fn steadily(ground: &Ground, paid: &Template) -> Result<Spread> {
     let count = ground.sized(STEADY);
     let mut watch = Watch::of(&place.log, ISSUED).await?;
     let requests = (0..count).map(|customer| load::webhook(&paid.render(customer))).collect();
-    let pace = Pace::PerSecond(STEADY_RATE);
     let address = service.address("ingest")?;
-    let (sent, seen) = tokio::join!(load::send(&address, requests, 8, pace), watch.next_each(count));
+    let sending = load::send(&address, requests, 8, Pace::PerSecond(STEADY_RATE));
+    let (sent, seen) = tokio::join!(sending, watch.next_each(count));
     let (sent, seen) = (sent?, seen?);
     sent.all_taken()?;
     service.kill().await?;

@@ -27,7 +27,7 @@ const EVENTS: usize = 10_000;
 const WARM_UP: usize = 1_000;
 
 /// How long the mirror may lack an event.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What both streams are like: as keyledger makes its own.
 const MIRROR: &str = "KL_LOG";

@@ -73,8 +73,6 @@ fn mark(value: &mut Value) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
-
     use super::*;
 
     #[test]

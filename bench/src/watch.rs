@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 const EVERY: Duration = Duration::from_micros(500);
 
 /// How long nothing of the kind may come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Events read at once.
 const PAGE: usize = 256;

@@ -191,7 +191,7 @@ impl Shared {
     }
 
     /// What became of a delivery.
-    fn ended(&mut self, parcel: Parcel, answer: Result<u16>) {
+    fn ended(&mut self, parcel: Parcel, answer: &Result<u16>) {
         self.on_their_way -= 1;
         let again = Instant::now() + self.random.millis(AGAIN_MS);
         match answer {
@@ -256,7 +256,7 @@ async fn deliver(shared: Arc<Mutex<Shared>>) {
             anyhow::Ok(status)
         }
         .await;
-        lock(&shared).ended(parcel, answer);
+        lock(&shared).ended(parcel, &answer);
     }
 }
 

@@ -178,8 +178,6 @@ fn file(folder: &str, step: u32) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
-
     use std::collections::BTreeSet;
 
     use super::*;
