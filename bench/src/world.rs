@@ -309,3 +309,35 @@ fn scattered(number: u64) -> u64 {
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use keyledger_eventlog::consumer::{self, Consumer, Step};
+    use keyledger_eventlog::memory::MemoryLog;
+    use keyledger_eventlog::tail::SqlTail;
+    use keyledger_projector::Projector;
+    use keyledger_projector::read::{Views, Within};
+    use keyledger_schemas::ids::Mode;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_made_log_leaves_nobody_without_a_key() {
+        let keys = Arc::new(DeploymentKeys::from_bytes(&[1; 32], &[2; 32], &[3; 32]));
+        let world = World::new(keys).await.unwrap();
+        let clock = Arc::new(ManualClock::at(END.parse().unwrap()));
+        let log = Arc::new(MemoryLog::new(clock.clone()));
+        let customers = world.customers(3000);
+        let head = world.fill(&*log, &clock, customers).await.unwrap();
+        assert!((3000..3200).contains(&head), "{head}");
+
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("views.db").display());
+        let projector = Projector::open(&url).await.unwrap();
+        let mut consumer = Consumer::new(projector, Arc::new(SqlTail::new(log)), consumer::Options::default());
+        assert_eq!(consumer.run_until_idle().await.unwrap(), Step::Idle);
+        let views = Views::open_read(&url).await.unwrap();
+        let live = Within { mode: Mode::Live, source: None };
+        assert_eq!(views.open_obligations(&live).await.unwrap(), []);
+    }
+}
