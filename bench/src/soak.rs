@@ -109,7 +109,7 @@ fn used(report: &mut Report, stormy: &[Sample], quiet: &[Sample]) {
         ("the views", |sample| sample.projector_lag),
     ] {
         let behind = samples::most(last, figure);
-        let name = format!("most that {name} were behind in the last third");
+        let name = format!("most events behind in the last third: {name}");
         report.add(Figure::new(BENCH, name, behind, "").target(Target::Under(BEHIND_MAX)));
     }
 }
