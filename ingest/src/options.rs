@@ -89,7 +89,7 @@ impl Options {
         ];
         for (name, value) in at_least_one {
             if value == 0 {
-                problems.push(format!("ingest.{name} must be at least 1"));
+                problems.push(format!("`ingest.{name}` must be at least 1"));
             }
         }
         let timeouts = [
@@ -101,24 +101,24 @@ impl Options {
         ];
         for (name, value) in timeouts {
             if !(1..=TIMEOUT_MS_MAX).contains(&value) {
-                problems.push(format!("ingest.{name} must be from 1 to {TIMEOUT_MS_MAX}"));
+                problems.push(format!("`ingest.{name}` must be from 1 to {TIMEOUT_MS_MAX}"));
             }
         }
         if self.drain_ms > TIMEOUT_MS_MAX {
-            problems.push(format!("ingest.drain_ms must be at most {TIMEOUT_MS_MAX}"));
+            problems.push(format!("`ingest.drain_ms` must be at most {TIMEOUT_MS_MAX}"));
         }
         if self.signature_tolerance_s == 0 {
             problems
-                .push("ingest.signature_tolerance_s must be at least 1: 0 would let old requests be replayed".into());
+                .push("`ingest.signature_tolerance_s` must be at least 1: 0 would let old requests be replayed".into());
         }
         if self.header_bytes_max < HEADER_BYTES_MIN {
-            problems.push(format!("ingest.header_bytes_max must be at least {HEADER_BYTES_MIN}"));
+            problems.push(format!("`ingest.header_bytes_max` must be at least {HEADER_BYTES_MIN}"));
         }
         if self.buffered_bytes_max < self.body_bytes_max {
-            problems.push("ingest.buffered_bytes_max must not be less than ingest.body_bytes_max".into());
+            problems.push("`ingest.buffered_bytes_max` must not be less than `ingest.body_bytes_max`".into());
         }
         if u32::try_from(self.buffered_bytes_max).is_err() {
-            problems.push(format!("ingest.buffered_bytes_max must not be more than {}", u32::MAX));
+            problems.push(format!("`ingest.buffered_bytes_max` must not be more than {}", u32::MAX));
         }
         problems
     }
