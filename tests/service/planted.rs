@@ -38,7 +38,8 @@ async fn a_difference_planted_in_the_views_is_found_and_a_replay_mends_it() {
     let plants = [
         "update license set seats = 99 where id = (select min(id) from license)",
         "delete from license where id = (select max(id) from license)",
-        "update obligation set open = 'no_key' where rowid = (select min(rowid) from obligation)",
+        "update obligation set open = 'no_key' where (purchase, item, number) = \
+         (select purchase, item, number from obligation where open is null order by purchase, item, number limit 1)",
         "update customer set name = 'Somebody Else' where id = (select min(id) from customer)",
         "update object set amount_minor = 1 where kind = 'charge'",
     ];
