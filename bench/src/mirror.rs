@@ -8,7 +8,7 @@ use async_nats::jetstream::consumer::push::OrderedConfig;
 use async_nats::jetstream::{self, stream};
 use futures::StreamExt;
 use keyledger_test_servers::Nats;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::ground::Ground;
@@ -94,15 +94,17 @@ async fn bare(nats: &Nats, bodies: Vec<Vec<u8>>) -> Result<Spread> {
         subscribe(&reading, BARE, bodies.len(), |message| message.subject.as_str().strip_prefix("bare.")?.parse().ok())
             .await?;
     let mut began = Vec::with_capacity(bodies.len());
-    let mut acks = Vec::with_capacity(bodies.len());
+    // Taken at once: the client lets only so many be open, and then waits.
+    let mut acks = JoinSet::new();
     let first = tokio::time::Instant::now();
     for (index, body) in (0_u32..).zip(bodies) {
         tokio::time::sleep_until(first + Duration::from_secs(1) * index / RATE).await;
         began.push(Instant::now());
-        acks.push(context.publish(format!("bare.{index}"), body.into()).await?);
+        let ack = context.publish(format!("bare.{index}"), body.into()).await?;
+        acks.spawn(ack.into_future());
     }
-    for ack in acks {
-        ack.await?;
+    while let Some(ack) = acks.join_next().await {
+        ack??;
     }
     let seen = subscriber.await??;
     let took = began.iter().enumerate().skip(WARM_UP);
